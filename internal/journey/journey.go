@@ -1,0 +1,26 @@
+// Package journey joins the kernel's events into journeys: all frames of one
+// packet, its clones, copies and segments included. It decides when a journey
+// has ended and keeps its memory bounded; what it gives up is counted.
+package journey
+
+import "github.com/otel-kprobe/otel-kprobe/internal/event"
+
+// Journey is what was seen of one packet. The Tracker hands it to its callback
+// and takes its memory back when the callback returns: copy what you keep.
+type Journey struct {
+	ID     uint64
+	Frames []event.Frame // in the order in which they returned
+	Facts  []event.Facts // in the order of AtMonoNs
+	Clones []event.Clone // in the order of AtMonoNs
+	Ends   []event.End   // in the order of AtMonoNs
+
+	// LostFrames counts the frames that the kernel entered on this journey's
+	// ended skbs and whose records never came.
+	LostFrames uint32
+	// Unfinished is set when the journey was closed before every skb of it
+	// had ended (at exit, or after Options.IdleNs).
+	Unfinished bool
+	// Evicted is set when the journey was closed to keep memory bounded, or
+	// when frames were left out of it for that reason.
+	Evicted bool
+}
