@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Builds the back-ends of the end-to-end tests, and the linter, from Go modules
+# alone, once, and prints the path of each binary on standard output.
+#
+#   build.sh collector|jaeger|golangci-lint|all
+#
+# Binaries live in ${OTEL_KPROBE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-kprobe}/bin,
+# outside the work tree, because each takes minutes to build. Their names hold
+# everything that decides their content, so a new version is a new file and a
+# binary that is there is never stale. Progress goes to standard error.
+#
+# OTEL_KPROBE_BUILD_JOBS (default 1) is how many packages compile at a time:
+# one keeps the build below 2 GiB and leaves a small machine usable.
+set -euo pipefail
+
+readonly COLLECTOR_VERSION=0.159.0
+readonly JAEGER_VERSION=1.62.0
+readonly GOLANGCI_LINT_VERSION=2.15.0
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+readonly here
+readonly bin=${OTEL_KPROBE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-kprobe}/bin
+work=
+
+say() { printf 'build.sh: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+remove_work() {
+  [[ -z $work ]] || rm -rf -- "$work"
+  work=
+}
+
+# path_of TOOL prints where TOOL's binary belongs.
+path_of() {
+  local recipe
+  case $1 in
+    collector)
+      recipe=$(sha256sum <"$here/collector-builder.yaml")
+      echo "$bin/otelcol-$COLLECTOR_VERSION-${recipe:0:12}" ;;
+    jaeger) echo "$bin/jaeger-all-in-one-$JAEGER_VERSION" ;;
+    # A linter built by an older Go refuses modules that ask for a newer one.
+    golangci-lint) echo "$bin/golangci-lint-$GOLANGCI_LINT_VERSION-$(go env GOVERSION)" ;;
+    *) die "unknown tool '$1': give collector, jaeger, golangci-lint or all" ;;
+  esac
+}
+
+build_collector() {
+  grep -q "^  version: $COLLECTOR_VERSION\$" "$here/collector-builder.yaml" ||
+    die "collector-builder.yaml is not for version $COLLECTOR_VERSION: set dist.version"
+  go install "go.opentelemetry.io/collector/cmd/builder@v$COLLECTOR_VERSION"
+  # The builder takes its output directory from its configuration only.
+  sed "s|^dist:\$|&\n  output_path: $work/dist|" "$here/collector-builder.yaml" >"$work/builder.yaml"
+  "$work/gobin/builder" --config "$work/builder.yaml"
+  mv -- "$work/dist/otelcol" "$work/result"
+}
+
+# `go install module@version` refuses Jaeger: its go.mod has replace directives.
+# Built inside a writable copy of the module, they hold.
+build_jaeger() {
+  local dir
+  dir=$(go mod download -json "github.com/jaegertracing/jaeger@v$JAEGER_VERSION" |
+    sed -n 's/^[[:space:]]*"Dir": "\(.*\)",\{0,1\}$/\1/p')
+  [[ -d $dir ]] || die "go mod download gave no directory for Jaeger v$JAEGER_VERSION: check GOPROXY"
+  cp -R -- "$dir" "$work/jaeger"
+  chmod -R u+w -- "$work/jaeger"
+  (cd -- "$work/jaeger" && go build -trimpath \
+    -ldflags "-s -w -X github.com/jaegertracing/jaeger/pkg/version.latestVersion=v$JAEGER_VERSION" \
+    -o "$work/result" ./cmd/all-in-one)
+}
+
+build_golangci_lint() {
+  go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$GOLANGCI_LINT_VERSION"
+  mv -- "$work/gobin/golangci-lint" "$work/result"
+}
+
+# provide TOOL builds TOOL when it is absent and prints its path. One lock for
+# all tools: two of these builds at once exhaust a small machine.
+provide() {
+  local tool=$1 path started
+  path=$(path_of "$tool")
+  if [[ ! -x $path ]]; then
+    mkdir -p -- "$bin"
+    exec 9>"$bin/.lock"
+    flock 9
+    if [[ ! -x $path ]]; then
+      started=$SECONDS
+      say "building $tool into $path (minutes, once)"
+      work=$(mktemp -d "$bin/.build.XXXXXX")
+      export GOBIN=$work/gobin
+      "build_${tool//-/_}" >&2
+      chmod 755 "$work/result"
+      mv -f -- "$work/result" "$path"
+      remove_work
+      say "built $tool in $((SECONDS - started)) s"
+    fi
+    exec 9>&-
+  fi
+  echo "$path"
+}
+
+main() {
+  [[ $# -eq 1 ]] || die "usage: build.sh collector|jaeger|golangci-lint|all"
+  command -v go >/dev/null || die "go is not on PATH: install the Go version that go.mod names"
+  trap remove_work EXIT
+  # The tools are modules of their own: neither a workspace nor -mod=vendor of
+  # the caller is theirs.
+  export GOWORK=off GOFLAGS="-p=${OTEL_KPROBE_BUILD_JOBS:-1} -buildvcs=false" CGO_ENABLED=0
+  local tool tools=("$1")
+  [[ $1 != all ]] || tools=(collector jaeger golangci-lint)
+  for tool in "${tools[@]}"; do path_of "$tool" >/dev/null; done
+  for tool in "${tools[@]}"; do provide "$tool"; done
+}
+
+main "$@"
