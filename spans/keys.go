@@ -1,0 +1,150 @@
+package spans
+
+// Key is an attribute key. The table is closed: each key is documented in
+// docs/spans.md, and a test holds the two together.
+type Key uint8
+
+// Attribute keys of the OpenTelemetry semantic conventions v1.43.0.
+const (
+	KeySourceAddress Key = iota + 1
+	KeySourcePort
+	KeyDestinationAddress
+	KeyDestinationPort
+	KeyNetworkTransport
+	KeyNetworkType
+	KeyNetworkIODirection
+	KeyNetworkInterfaceName
+	KeyProcessPID
+	KeyThreadID
+	KeyThreadName
+	KeyCPULogicalNumber
+	KeyCodeFunctionName
+	KeyErrorType
+
+	// Keys of our own.
+
+	KeyDirection
+	KeyProtocol
+	KeyEtherType
+	KeyJourney
+	KeyInterfaces
+	KeyNetNSInum
+	KeyNetNSName
+	KeyNetNSInums
+	KeyNetNSNames
+	KeyFrameCount
+	KeyFramesLost
+	KeySkb
+	KeySkbLen
+	KeySkbLenFirst
+	KeySkbLenLast
+	KeySkbMark
+	KeyMTU
+	KeyDurationNs
+	KeySelfNs
+	KeyStartUnixNs
+	KeyEnterMonoNs
+	KeyTCPSeq
+	KeyTCPAck
+	KeyTCPFlags
+	KeyICMPType
+	KeyICMPCode
+	KeyICMPID
+	KeyICMPSeq
+	KeyDropReason
+	KeyDropLocation
+	KeyEnd
+	KeyIncomplete
+	KeyEntryOnly
+	KeyEvicted
+	KeyModule
+	KeyStage
+	KeyReturn
+	KeyStageDurations // the first of one key per stage, see stageKey
+	keyCount          = KeyStageDurations + Key(stageCount) - 1
+)
+
+// stageKey is the key of a root's time in one stage, which must not be
+// StageUnknown.
+func stageKey(s Stage) Key { return KeyStageDurations + Key(s) - 1 }
+
+// keyNames is indexed by Key.
+var keyNames = [keyCount]string{
+	KeySourceAddress:        "source.address",
+	KeySourcePort:           "source.port",
+	KeyDestinationAddress:   "destination.address",
+	KeyDestinationPort:      "destination.port",
+	KeyNetworkTransport:     "network.transport",
+	KeyNetworkType:          "network.type",
+	KeyNetworkIODirection:   "network.io.direction",
+	KeyNetworkInterfaceName: "network.interface.name",
+	KeyProcessPID:           "process.pid",
+	KeyThreadID:             "thread.id",
+	KeyThreadName:           "thread.name",
+	KeyCPULogicalNumber:     "cpu.logical_number",
+	KeyCodeFunctionName:     "code.function.name",
+	KeyErrorType:            "error.type",
+
+	KeyDirection:    "otel_kprobe.direction",
+	KeyProtocol:     "otel_kprobe.protocol",
+	KeyEtherType:    "otel_kprobe.ethertype",
+	KeyJourney:      "otel_kprobe.journey",
+	KeyInterfaces:   "otel_kprobe.interfaces",
+	KeyNetNSInum:    "otel_kprobe.netns.inum",
+	KeyNetNSName:    "otel_kprobe.netns.name",
+	KeyNetNSInums:   "otel_kprobe.netns.inums",
+	KeyNetNSNames:   "otel_kprobe.netns.names",
+	KeyFrameCount:   "otel_kprobe.frame.count",
+	KeyFramesLost:   "otel_kprobe.frame.lost",
+	KeySkb:          "otel_kprobe.skb.address",
+	KeySkbLen:       "otel_kprobe.skb.len",
+	KeySkbLenFirst:  "otel_kprobe.skb.len.first",
+	KeySkbLenLast:   "otel_kprobe.skb.len.last",
+	KeySkbMark:      "otel_kprobe.skb.mark",
+	KeyMTU:          "otel_kprobe.mtu",
+	KeyDurationNs:   "otel_kprobe.duration_ns",
+	KeySelfNs:       "otel_kprobe.self_ns",
+	KeyStartUnixNs:  "otel_kprobe.start_unix_ns",
+	KeyEnterMonoNs:  "otel_kprobe.enter_mono_ns",
+	KeyTCPSeq:       "otel_kprobe.tcp.seq",
+	KeyTCPAck:       "otel_kprobe.tcp.ack",
+	KeyTCPFlags:     "otel_kprobe.tcp.flags",
+	KeyICMPType:     "otel_kprobe.icmp.type",
+	KeyICMPCode:     "otel_kprobe.icmp.code",
+	KeyICMPID:       "otel_kprobe.icmp.id",
+	KeyICMPSeq:      "otel_kprobe.icmp.seq",
+	KeyDropReason:   "otel_kprobe.drop.reason",
+	KeyDropLocation: "otel_kprobe.drop.location",
+	KeyEnd:          "otel_kprobe.end",
+	KeyIncomplete:   "otel_kprobe.incomplete",
+	KeyEntryOnly:    "otel_kprobe.entry_only",
+	KeyEvicted:      "otel_kprobe.evicted",
+	KeyModule:       "otel_kprobe.module",
+	KeyStage:        "otel_kprobe.stage",
+	KeyReturn:       "otel_kprobe.return",
+
+	KeyStageDurations + Key(StageSocket) - 1:    "otel_kprobe.stage.socket.duration_ns",
+	KeyStageDurations + Key(StageTCP) - 1:       "otel_kprobe.stage.tcp.duration_ns",
+	KeyStageDurations + Key(StageUDP) - 1:       "otel_kprobe.stage.udp.duration_ns",
+	KeyStageDurations + Key(StageICMP) - 1:      "otel_kprobe.stage.icmp.duration_ns",
+	KeyStageDurations + Key(StageIP) - 1:        "otel_kprobe.stage.ip.duration_ns",
+	KeyStageDurations + Key(StageNetfilter) - 1: "otel_kprobe.stage.netfilter.duration_ns",
+	KeyStageDurations + Key(StageRouting) - 1:   "otel_kprobe.stage.routing.duration_ns",
+	KeyStageDurations + Key(StageNeighbour) - 1: "otel_kprobe.stage.neighbour.duration_ns",
+	KeyStageDurations + Key(StageQdisc) - 1:     "otel_kprobe.stage.qdisc.duration_ns",
+	KeyStageDurations + Key(StageDevice) - 1:    "otel_kprobe.stage.device.duration_ns",
+	KeyStageDurations + Key(StageDriver) - 1:    "otel_kprobe.stage.driver.duration_ns",
+	KeyStageDurations + Key(StageXDPTC) - 1:     "otel_kprobe.stage.xdp_tc.duration_ns",
+	KeyStageDurations + Key(StageReceive) - 1:   "otel_kprobe.stage.receive.duration_ns",
+}
+
+// String returns the key as it is sent, "" for a number outside the table.
+func (k Key) String() string {
+	if k >= keyCount {
+		return ""
+	}
+	return keyNames[k]
+}
+
+// Keys returns every key that a span can carry, in the order of the table.
+func Keys() []string { return append([]string(nil), keyNames[1:]...) }
