@@ -1,0 +1,241 @@
+#!/usr/bin/env bash
+# Boots one of the test kernels under QEMU's emulation (no KVM needed), runs a
+# command in it as root, and ends with the command's exit status.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+usage() {
+	cat <<USAGE
+usage: run.sh [--kernel 6.12] [options] -- COMMAND [ARGUMENT…]
+       run.sh [--kernel 6.12] [options] --shell
+
+  --kernel SERIES  one of ${vm_kernels[*]} (default 6.12)
+  --share DIR      DIR's files, read-only, at /share, where COMMAND starts
+  --out DIR        whatever COMMAND leaves in /out comes back into DIR
+  --env NAME=VALUE environment of COMMAND; may be repeated
+  --smp N          processors (default 2)
+  --mem MB         memory (default 2048)
+  --scratch MB     size of the second NVMe disk, /dev/scratch (default 256)
+  --timeout SEC    for boot and COMMAND together (default 600)
+  --append TEXT    more kernel command line
+  --icount         deterministic clock: one instruction takes 2 ns, one processor
+  --peers          a root with pwru, bpftrace and libbpf-tools as well
+  --console FILE   keep the kernel's console output
+  --report FILE    if the VM itself fails, the one-sentence reason
+
+The host's loopback is 10.0.2.2 in the guest. Status 125: the VM failed (kernel
+panic, no boot, timeout), with one sentence on standard error.
+USAGE
+}
+
+kernel=6.12 share='' out='' smp=2 mem=2048 scratch=256 timeout=600 append='' icount='' peers=''
+console='' vm_report='' shell='' environment=()
+
+parse() {
+	while [[ $# -gt 0 ]]; do
+		case $1 in
+		--kernel) kernel=$2 ;;
+		--share) share=$2 ;;
+		--out) out=$2 ;;
+		--env) environment+=("$2") ;;
+		--smp) smp=$2 ;;
+		--mem) mem=$2 ;;
+		--scratch) scratch=$2 ;;
+		--timeout) timeout=$2 ;;
+		--append) append+=" $2" ;;
+		--console) console=$2 ;;
+		--report) vm_report=$2 ;;
+		--icount) icount=yes ;;
+		--peers) peers=--peers ;;
+		--shell) shell=yes ;;
+		--help | -h) usage && exit 0 ;;
+		--)
+			shift
+			break
+			;;
+		*) vm_fail "unknown option $1: see run.sh --help" ;;
+		esac
+		case $1 in
+		--icount | --peers | --shell) shift ;;
+		*) [[ $# -ge 2 ]] && shift 2 || vm_fail "option $1 needs a value" ;;
+		esac
+	done
+	command=("$@")
+}
+
+# --- what the guest gets -----------------------------------------------------
+
+# Makes the initrd of this run: the kernel's own, then a second archive with
+# the guest's scripts and the command.
+make_initrd() {
+	local dir=$work/initrd.d
+	mkdir -p "$dir/vm"
+	cp "$vm_dir/guest/init" "$dir/init"
+	cp "$vm_dir/guest/main" "$dir/vm/main"
+	{
+		[[ ${#environment[@]} -eq 0 ]] || printf 'export %q\n' "${environment[@]}"
+		[[ -n $shell ]] || printf 'exec%s\n' "$(printf ' %q' "${command[@]}")"
+	} >"$dir/vm/command"
+	[[ -z $share ]] || : >"$dir/vm/share"
+	[[ -z $out ]] || : >"$dir/vm/out"
+	[[ -z $shell ]] || terminal_size >"$dir/vm/shell"
+	{
+		cat "$image/initrd"
+		(cd "$dir" && find . | busybox cpio -o -H newc -R 0:0 2>/dev/null)
+	} >"$work/initrd"
+}
+
+# Prints the terminal's size as stty takes it: a serial line does not carry it.
+terminal_size() {
+	local rows columns
+	read -r rows columns < <(stty size 2>/dev/null) || { rows=24 columns=80; }
+	echo "rows $rows cols $columns"
+}
+
+make_disks() {
+	local size
+	truncate -s "${scratch}M" "$work/scratch.img"
+	[[ -n $share ]] || return 0
+	size=$(du -s --apparent-size --block-size=1M "$share" | cut -f1)
+	mke2fs -q -t ext4 -O ^has_journal -m 0 -d "$share" "$work/share.img" \
+		"$((size * 5 / 4 + 16))M" 2>"$work/mke2fs.log" ||
+		vm_fail "cannot make a disk of --share $share: $(tail -n 1 "$work/mke2fs.log")"
+}
+
+# Sets the array qemu: the machine's command line.
+make_machine() {
+	local accel=tcg,thread=multi
+	qemu=(qemu-system-x86_64 -M q35 -m "$mem" -nodefaults -display none -no-reboot)
+	if [[ -n $icount ]]; then
+		accel=tcg,thread=single smp=1
+		qemu+=(-icount shift=1,sleep=off)
+	fi
+	# cx16 off: QEMU 7.2 emulates cmpxchg16b with wrong flags, and SLUB faults.
+	qemu+=(-accel "$accel" -smp "$smp" -cpu max,-cx16
+		-kernel "$image/vmlinuz" -initrd "$work/initrd"
+		-append "console=ttyS0 quiet panic=-1 oops=panic tsc=reliable net.ifnames=0$append")
+	add_disk root "$root/root.ext4" on
+	add_disk modules "$image/modules.ext4" on
+	[[ -z $share ]] || add_disk share "$work/share.img" on
+	add_disk scratch "$work/scratch.img" off
+	qemu+=(-device nvme,id=sys,serial=sys,max_ioqpairs=2
+		-device nvme-ns,bus=sys,nsid=1,drive=root
+		-device nvme-ns,bus=sys,nsid=2,drive=modules)
+	[[ -z $share ]] || qemu+=(-device nvme-ns,bus=sys,nsid=3,drive=share)
+	qemu+=(-device nvme,serial=scratch,drive=scratch,max_ioqpairs=2
+		-netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
+		-device virtio-rng-pci -device virtio-serial-pci)
+	if [[ -n $shell ]]; then
+		qemu+=(-serial mon:stdio)
+		return
+	fi
+	qemu+=(-serial "file:$work/console")
+	add_port stdout "$work/stdout"
+	add_port stderr "$work/stderr"
+	add_port control "$work/control"
+	[[ -z $out ]] || add_port out "$work/out"
+}
+
+add_disk() {
+	qemu+=(-blockdev "driver=raw,node-name=$1,read-only=$3,file.driver=file,file.filename=$2,file.locking=off")
+}
+
+add_port() {
+	qemu+=(-chardev "file,id=$1,path=$2" -device "virtserialport,chardev=$1,name=$1")
+}
+
+# --- running -----------------------------------------------------------------
+
+# Starts the readers of the guest's output. This shell holds the pipes open, so
+# that the readers neither block before QEMU opens them nor end too early.
+start_readers() {
+	readers=()
+	mkfifo "$work/stdout" "$work/stderr" "$work/out"
+	cat "$work/stdout" &
+	readers+=($!)
+	cat "$work/stderr" >&2 &
+	readers+=($!)
+	if [[ -n $out ]]; then
+		mkdir -p "$out"
+		tar --no-same-owner -C "$out" -xf "$work/out" 2>"$work/tar.log" &
+		readers+=($!)
+	fi
+	exec 7<>"$work/stdout" 8<>"$work/stderr" 9<>"$work/out"
+}
+
+# Lets the readers drain their pipes and waits for them.
+finish_readers() {
+	exec 7>&- 8>&- 9>&-
+	local reader status=0
+	for reader in "${readers[@]}"; do wait "$reader" || status=$?; done
+	return "$status"
+}
+
+run_command() {
+	local status=0 state
+	: >"$work/control"
+	start_readers
+	# QEMU must not outlive this script, however that ends.
+	setpriv --pdeathsig TERM timeout --signal=KILL "$timeout" \
+		setpriv --pdeathsig KILL "${qemu[@]}" </dev/null 2>"$work/qemu.log" &
+	qemu_pid=$!
+	wait "$qemu_pid" 2>/dev/null || status=$?
+	qemu_pid=''
+	state=$(tail -n 1 "$work/control")
+	if [[ $state != exit\ * ]]; then
+		finish_readers || true
+		fail_run "$status" "${state:-}"
+	fi
+	finish_readers || vm_fail "cannot write the guest's output or files: $(cat "$work/tar.log" 2>/dev/null | tail -n 1)"
+	exit "${state#exit }"
+}
+
+# Says in one sentence why the guest gave no exit status: $1 is QEMU's status,
+# $2 the last word of the guest's main script.
+fail_run() {
+	local status=$1 phase="before it could start the command" reason
+	[[ -z $2 ]] || phase="while the command ran"
+	reason=$(tr -d '\r' <"$work/console" 2>/dev/null |
+		grep -aoE -m 1 'Kernel panic - not syncing: .*|vm: .*' || true)
+	if [[ $reason == Kernel\ panic* ]]; then
+		grep -aE -m 1 -A 12 'BUG:|Oops|general protection' "$work/console" | head -n 12 >&2 || true
+		vm_fail "kernel $kernel panicked $phase: ${reason#*not syncing: }"
+	elif [[ -n $reason ]]; then
+		vm_fail "kernel $kernel gave up $phase: ${reason#vm: }"
+	elif [[ $status -eq 137 || $status -eq 124 ]]; then
+		vm_fail "kernel $kernel was stopped after $timeout s $phase: raise --timeout, or keep --console and look"
+	elif [[ -s $work/qemu.log ]]; then
+		vm_fail "QEMU ended with status $status: $(head -n 1 "$work/qemu.log")"
+	fi
+	vm_fail "kernel $kernel ended $phase, without a panic: keep --console and look"
+}
+
+cleanup() {
+	local status=$?
+	trap - EXIT INT TERM
+	[[ -z ${qemu_pid:-} ]] || kill -TERM "$qemu_pid" 2>/dev/null || true
+	[[ -z $console || ! -f $work/console ]] || cp "$work/console" "$console"
+	rm -rf "$work"
+	exit "$status"
+}
+
+parse "$@"
+[[ -n $shell || ${#command[@]} -gt 0 ]] || vm_fail "no command given: see run.sh --help"
+[[ -n ${vm_suites[$kernel]:-} ]] || vm_fail "unknown kernel \"$kernel\": choose one of ${vm_kernels[*]}"
+[[ -z $share || -d $share ]] || vm_fail "--share $share is not a directory"
+vm_need qemu-system-x86_64 busybox mke2fs setpriv
+image=$("$vm_dir/images.sh" kernel "$kernel")
+root=$("$vm_dir/images.sh" root $peers)
+work=$(mktemp -d)
+qemu_pid=''
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+make_initrd
+make_disks
+make_machine
+if [[ -n $shell ]]; then
+	"${qemu[@]}"
+else
+	run_command
+fi
