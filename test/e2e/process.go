@@ -30,6 +30,8 @@ type process struct {
 	// exited is closed after the process has been reaped; err is valid then.
 	exited chan struct{}
 	err    error
+	// killed says that kill ended it; whoever stops the process owns this.
+	killed bool
 }
 
 // startProcess starts bin. Its standard output and error go to logPath. The
@@ -96,16 +98,17 @@ func (p *process) stop(ctx context.Context) error {
 }
 
 // kill ends the process at once. It returns an error when the process had ended
-// before by itself with a failure: a back-end must not crash unseen.
+// before by itself: a back-end must not crash unseen.
 func (p *process) kill() error {
 	select {
 	case <-p.exited:
-		if exit := (*exec.ExitError)(nil); errors.As(p.err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-			return fmt.Errorf("stop %s: it had ended by itself: %w\n%s", p.name, p.err, p.logTail())
+		if p.killed {
+			return nil
 		}
-		return nil
+		return fmt.Errorf("stop %s: it had ended by itself (%w)\n%s", p.name, p.err, p.logTail())
 	default:
 	}
+	p.killed = true
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill %s: %w", p.name, err)
 	}
@@ -147,14 +150,20 @@ func startReady(ctx context.Context, start func() (p *process, readyURL string, 
 // freeAddresses returns n different "127.0.0.1:port" that nothing listens on at
 // the moment.
 func freeAddresses(n int) ([]string, error) {
+	// Held until all are known: otherwise the kernel may hand out one twice.
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			l.Close() //nolint:errcheck // nothing was ever accepted on it
+		}
+	}()
 	addresses := make([]string, 0, n)
 	for range n {
-		// Held until all are known: otherwise the kernel may hand out one twice.
 		l, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
 		if err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}
-		defer l.Close()
+		held = append(held, l)
 		addresses = append(addresses, l.Addr().String())
 	}
 	return addresses, nil
