@@ -21,6 +21,11 @@ type Journey struct {
 	// had ended (at exit, or after Options.IdleNs).
 	Unfinished bool
 	// Evicted is set when the journey was closed to keep memory bounded, or
-	// when frames were left out of it for that reason.
+	// when something was left out of it for that reason (in the kernel, too:
+	// one of its Ends is an event.EndEvicted).
 	Evicted bool
+	// Incomplete is set when records other than frames are known to be
+	// missing: the start of the journey, or the end of an skb whose address
+	// came back within the journey.
+	Incomplete bool
 }
