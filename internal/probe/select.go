@@ -1,0 +1,380 @@
+package probe
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+
+	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
+)
+
+// Sources says where Select reads what it knows of the kernel.
+type Sources struct {
+	BTFDir    string // laid out as /sys/kernel/btf
+	Tracefs   string // holds available_filter_functions[_addrs]
+	Kallsyms  string // laid out as /proc/kallsyms
+	Blacklist string // laid out as /sys/kernel/debug/kprobes/blacklist; need not exist
+}
+
+// SystemSources names the sources of the running kernel. tracefs is its mount
+// point, as kernel.TracefsDir finds it.
+func SystemSources(tracefs string) Sources {
+	return Sources{
+		BTFDir:    "/sys/kernel/btf",
+		Tracefs:   tracefs,
+		Kallsyms:  "/proc/kallsyms",
+		Blacklist: "/sys/kernel/debug/kprobes/blacklist",
+	}
+}
+
+// Options narrows a selection.
+type Options struct {
+	// Pattern has to match the name of a function (CompilePattern); nil means
+	// all functions, or the curated ones with BackendKprobe.
+	Pattern *regexp.Regexp
+	// Backend is one of the Backend constants.
+	Backend string
+	// Arch is a GOARCH; empty is that of this program.
+	Arch string
+}
+
+// Select decides which functions are probed. Functions that the pattern does
+// not match appear in neither list. A selection may be empty: see Usable.
+func Select(src Sources, opts Options) (Selection, error) {
+	found, err := candidates(src, opts)
+	if err != nil {
+		return Selection{}, err
+	}
+	sel := selector{wanted: make(map[string][]*sighting, len(found))}
+	for _, c := range found {
+		sel.add(c)
+	}
+	if err := sel.sight(src, opts.Backend); err != nil {
+		return Selection{}, err
+	}
+	sel.decide()
+	sel.out.sort()
+	return sel.out, nil
+}
+
+// candidates scans vmlinux and the modules and keeps what the options ask for.
+func candidates(src Sources, opts Options) ([]Candidate, error) {
+	if opts.Arch == "" {
+		opts.Arch = runtime.GOARCH
+	}
+	keep := func(name string) bool { return opts.Pattern.MatchString(name) }
+	if opts.Pattern == nil {
+		keep = func(string) bool { return true }
+		if opts.Backend == BackendKprobe {
+			names := curated()
+			keep = func(name string) bool { return names[name] }
+		}
+	}
+	vmlinux, err := kernel.ReadBTF(src.BTFDir, "vmlinux", nil)
+	if err != nil {
+		return nil, err
+	}
+	scanner, err := NewScanner(vmlinux, opts.Arch)
+	if err != nil {
+		return nil, err
+	}
+	found := scanner.Scan("", vmlinux)
+	fromModules, err := scanModules(scanner, src.BTFDir)
+	if err != nil {
+		return nil, err
+	}
+	kept := found[:0]
+	for _, c := range append(found, fromModules...) {
+		if keep(c.Name) {
+			kept = append(kept, c)
+		}
+	}
+	return kept, nil
+}
+
+// scanModules scans the loaded modules, or falls back to the built-in table on
+// a kernel without module BTF.
+func scanModules(scanner *Scanner, btfDir string) ([]Candidate, error) {
+	entries, err := os.ReadDir(btfDir)
+	if err != nil {
+		return nil, fmt.Errorf("list modules: %w", err)
+	}
+	var found []Candidate
+	modules := 0
+	for _, e := range entries {
+		if e.Name() == "vmlinux" {
+			continue
+		}
+		modules++
+		b, err := kernel.ReadBTF(btfDir, e.Name(), scanner.vmlinux)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // unloaded meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, scanner.Scan(e.Name(), b)...)
+	}
+	if modules == 0 {
+		return moduleFunctions(), nil
+	}
+	return found, nil
+}
+
+// sighting is a candidate and what the other sources say of it.
+type sighting struct {
+	Candidate
+	conflicts   bool   // another prototype has the same name
+	traceable   int    // how often it is in available_filter_functions
+	symbols     int    // how often it is in kallsyms, -1 when not looked up
+	addr        uint64 // of the entry, 0 unknown
+	variant     string // the name under which the compiler changed it, as NAME.isra.0
+	blacklisted bool
+}
+
+// selector joins the sources by function name.
+type selector struct {
+	wanted map[string][]*sighting
+	out    Selection
+}
+
+func (s *selector) add(c Candidate) {
+	for _, other := range s.wanted[c.Name] {
+		if other.Module == c.Module {
+			other.conflicts = other.conflicts || !sameArgs(other.Skbs, c.Skbs)
+			return
+		}
+	}
+	s.wanted[c.Name] = append(s.wanted[c.Name], &sighting{Candidate: c, symbols: -1})
+}
+
+func sameArgs(a, b []SkbArg) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// find returns the wanted function of that name in that module.
+func (s *selector) find(name, module []byte) *sighting {
+	for _, w := range s.wanted[string(name)] {
+		if w.Module == string(module) {
+			return w
+		}
+	}
+	return nil
+}
+
+// sight reads the other sources. Only available_filter_functions is needed;
+// kallsyms is read when addresses are still unknown, since reading it is slow,
+// and for single kprobes, which are attached by name.
+func (s *selector) sight(src Sources, backend string) error {
+	exact, err := s.sightTraceable(src.Tracefs)
+	if err != nil {
+		return err
+	}
+	if err := s.sightBlacklist(src.Blacklist); err != nil {
+		return err
+	}
+	if exact && backend != BackendKprobe {
+		return nil
+	}
+	symbols, err := kernel.ReadSymbols(src.Kallsyms)
+	if err != nil {
+		return fmt.Errorf("find addresses of functions: %w", err)
+	}
+	s.sightSymbols(symbols)
+	return nil
+}
+
+// sightTraceable reads the functions that ftrace can watch. exact says that
+// the address of each is known now: available_filter_functions_addrs gives
+// them since kernel 6.5.
+func (s *selector) sightTraceable(tracefs string) (exact bool, err error) {
+	withAddrs := true
+	f, err := os.Open(filepath.Join(tracefs, "available_filter_functions_addrs"))
+	if errors.Is(err, fs.ErrNotExist) {
+		withAddrs = false
+		f, err = os.Open(filepath.Join(tracefs, "available_filter_functions"))
+	}
+	if err != nil {
+		return false, fmt.Errorf("list traceable functions: %w", err)
+	}
+	defer f.Close()
+	exact = withAddrs
+	lines := bufio.NewScanner(bufio.NewReaderSize(f, 1<<20))
+	for lines.Scan() {
+		line := lines.Bytes()
+		var site uint64
+		if withAddrs {
+			n := bytes.IndexByte(line, ' ')
+			if n < 0 {
+				continue
+			}
+			site, line = parseAddr(line[:n]), line[n+1:]
+		}
+		if w := s.sightLine(line); w != nil && withAddrs {
+			w.addr = entryOf(site)
+			exact = exact && w.addr != 0
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return false, fmt.Errorf("list traceable functions: %w", err)
+	}
+	return exact, nil
+}
+
+// sightLine notes one "name [module]" of available_filter_functions and
+// returns the function that it is, nil when it is none that we want.
+func (s *selector) sightLine(line []byte) *sighting {
+	name, module := line, []byte(nil)
+	if n := bytes.IndexByte(line, ' '); n >= 0 {
+		name = line[:n]
+		module = bytes.Trim(line[n:], " []")
+	}
+	if w := s.find(name, module); w != nil {
+		w.traceable++
+		return w
+	}
+	if n := bytes.IndexByte(name, '.'); n > 0 {
+		if w := s.find(name[:n], module); w != nil {
+			w.variant = string(name)
+		}
+	}
+	return nil
+}
+
+func parseAddr(hex []byte) (v uint64) {
+	for _, c := range hex {
+		switch {
+		case c >= '0' && c <= '9':
+			v = v<<4 | uint64(c-'0')
+		case c >= 'a' && c <= 'f':
+			v = v<<4 | uint64(c-'a'+10)
+		default:
+			return 0
+		}
+	}
+	return v
+}
+
+// entryOf returns the entry of the function whose ftrace call site is given:
+// the site itself, or before it where an ENDBR64 of 4 bytes stands first
+// (https://docs.kernel.org/trace/ftrace.html). Functions are aligned to 16
+// bytes there since 6.2, which tells the two apart; 0 means neither.
+func entryOf(site uint64) uint64 {
+	if runtime.GOARCH != "amd64" {
+		return 0
+	}
+	switch site % 16 {
+	case 0:
+		return site
+	case 4:
+		return site - 4
+	default:
+		return 0
+	}
+}
+
+// sightBlacklist notes functions that must not be probed at all. The list is
+// in debugfs, which need not be mounted; the kernel checks it again anyway.
+func (s *selector) sightBlacklist(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil //nolint:nilerr // explained above
+	}
+	for line := range bytes.Lines(data) {
+		fields := bytes.Fields(line)
+		if len(fields) != 2 {
+			continue
+		}
+		for _, w := range s.wanted[string(fields[1])] {
+			w.blacklisted = true
+		}
+	}
+	return nil
+}
+
+func (s *selector) sightSymbols(symbols *kernel.Symbols) {
+	for name, ws := range s.wanted {
+		for _, w := range ws {
+			w.symbols = 0
+		}
+		for _, sym := range symbols.Named(name) {
+			if w := s.find([]byte(name), []byte(sym.Module)); w != nil {
+				if w.symbols == 0 || sym.Addr != w.addr {
+					w.symbols++
+				}
+				w.addr = sym.Addr
+			}
+		}
+	}
+}
+
+// decide turns every sighting into a function or a reason.
+func (s *selector) decide() {
+	noStart, excluded := noStartRules(), excludedRules()
+	for _, ws := range s.wanted {
+		for _, w := range ws {
+			if w.Assumed && w.traceable == 0 {
+				continue
+			}
+			arg := w.arg()
+			if reason := w.skip(arg, excluded); reason != "" {
+				s.out.Skipped = append(s.out.Skipped, Skipped{w.Name, w.Module, reason})
+				continue
+			}
+			s.out.Functions = append(s.out.Functions, Function{
+				Name: w.Name, Module: w.Module, Addr: w.addr,
+				Arg: arg.Register, Indirect: arg.Indirect, Return: w.Return,
+				NoStart: noStart.reason(w.Name) != "",
+				Clones:  clones(w.Name),
+			})
+		}
+	}
+}
+
+// arg returns the parameter that holds the packet which arrives.
+func (w *sighting) arg() SkbArg {
+	if n := arriving(w.Name); n < len(w.Skbs) {
+		return w.Skbs[n]
+	}
+	return w.Skbs[0]
+}
+
+// skip returns why the function is not probed, empty when it is.
+func (w *sighting) skip(arg SkbArg, excluded ruleSet) string {
+	switch {
+	case excluded.reason(w.Name) != "":
+		return excluded.reason(w.Name)
+	case arg.Indirect && outParameter(w.Name):
+		return "returns an skb through its argument, gets none"
+	case arg.Register < 0:
+		return "skb is passed on the stack"
+	case w.blacklisted:
+		return "blacklisted for kprobes by the kernel"
+	case w.traceable == 0 && w.variant != "":
+		return fmt.Sprintf("compiled as %s: its arguments may have moved", w.variant)
+	case w.traceable == 0:
+		return "inlined everywhere or notrace: not in available_filter_functions"
+	case w.traceable > 1 || w.symbols > 1:
+		return fmt.Sprintf("ambiguous: %d functions have this name", max(w.traceable, w.symbols))
+	case w.conflicts:
+		return "ambiguous: prototypes of this name differ"
+	case w.symbols == 0:
+		return "has no symbol in kallsyms"
+	default:
+		return ""
+	}
+}
