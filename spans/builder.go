@@ -1,6 +1,9 @@
 package spans
 
-import "github.com/otel-kprobe/otel-kprobe/internal/journey"
+import (
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
+	"github.com/otel-kprobe/otel-kprobe/internal/journey"
+)
 
 // Options configure a Builder.
 type Options struct {
@@ -12,14 +15,8 @@ type Options struct {
 	// RawAddresses writes kernel addresses as they are instead of hashed.
 	RawAddresses bool
 	// ReturnMeaning says how to read what a function returned; nil uses
-	// KnownReturn.
+	// KnownReturn. It is asked once per function.
 	ReturnMeaning func(Function) Return
-}
-
-// Builder turns journeys into traces. It is not safe for concurrent use.
-type Builder struct {
-	o     Options
-	trace Trace
 }
 
 // Return says how to read the return register of a function.
@@ -27,18 +24,276 @@ type Return uint8
 
 // The ways of reading a return register.
 const (
-	ReturnNone  Return = iota // it means nothing: not written
-	ReturnInt32               // a C int: an errno, a verdict, a NET_XMIT code
-	ReturnInt64               // a C long
-	ReturnUint32
-	ReturnBool // a C bool: only the lowest bit counts
+	ReturnNone   Return = iota // it means nothing: not written
+	ReturnInt32                // a C int: an errno, a verdict, a NET_XMIT code
+	ReturnInt64                // a C long
+	ReturnUint32               // a C unsigned int
+	ReturnBool                 // a C bool: only the lowest eight bits count
 )
 
-// NewBuilder makes a Builder.
-func NewBuilder(o Options) *Builder { return &Builder{o: o} }
-
-// Build makes the trace of a journey. The Trace is reused by the next Build.
-func (b *Builder) Build(j *journey.Journey) *Trace {
-	b.trace.Journey = j.ID
-	return &b.trace
+// value reads a return register.
+func (r Return) value(reg uint64) int64 {
+	switch r {
+	case ReturnInt32:
+		return int64(int32(uint32(reg)))
+	case ReturnUint32:
+		return int64(uint32(reg))
+	case ReturnBool:
+		if reg&0xff != 0 {
+			return 1
+		}
+		return 0
+	default:
+		return int64(reg)
+	}
 }
+
+// Builder turns journeys into traces. It is not safe for concurrent use.
+type Builder struct {
+	clock  Clock
+	raw    bool
+	ids    ids
+	names  nameCache
+	nester nester
+	trace  Trace
+	attrs  []Attr    // what the spans' Attrs are cut from
+	skbs   []lastSkb // the frame before, per skb
+	places []place   // interfaces, or namespaces, in the order of the packet
+}
+
+// lastSkb is what the latest frame of one skb showed.
+type lastSkb struct {
+	skb   uint64
+	len   uint32
+	mark  uint32
+	facts int32
+	cpu   uint16
+}
+
+// NewBuilder makes a Builder. Names and Clock must be set.
+func NewBuilder(o Options) *Builder {
+	return &Builder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newNameCache(o)}
+}
+
+// Build makes the trace of a journey: pure but for the answers of Names and
+// Clock. The Trace is reused by the next Build; j is only read.
+func (b *Builder) Build(j *journey.Journey) *Trace {
+	t := &b.trace
+	startNs, endNs := bounds(j)
+	b.nester.nest(j, endNs)
+	b.reset(j)
+	t.EnterMonoNs, t.ExitMonoNs = startNs, endNs
+	if n := b.nester.nodes; len(n) > 0 {
+		t.EnterMonoNs, t.ExitMonoNs = n[0].enter, n[0].exit
+		for i := range n {
+			t.ExitMonoNs = max(t.ExitMonoNs, n[i].exit)
+		}
+	}
+	t.OffsetNs = b.clock.OffsetNs(t.EnterMonoNs)
+	id, base := b.ids.trace(j.ID)
+	t.ID = id
+	b.packet(j)
+	b.appendSpans(j, base)
+	b.direction()
+	b.drops()
+	b.rootAttrs()
+	return t
+}
+
+// bounds returns the earliest and the latest time that a journey mentions.
+func bounds(j *journey.Journey) (first, last uint64) {
+	first = ^uint64(0)
+	see := func(ns uint64) {
+		if ns != 0 {
+			first, last = min(first, ns), max(last, ns)
+		}
+	}
+	for i := range j.Frames {
+		see(j.Frames[i].EnterMonoNs)
+		see(j.Frames[i].ExitMonoNs)
+	}
+	for i := range j.Facts {
+		see(j.Facts[i].AtMonoNs)
+	}
+	for i := range j.Ends {
+		see(j.Ends[i].AtMonoNs)
+	}
+	return min(first, last), last
+}
+
+func (b *Builder) reset(j *journey.Journey) {
+	t := &b.trace
+	*t = Trace{
+		Spans: t.Spans[:0], Facts: t.Facts[:0], Ends: t.Ends[:0], strings: t.strings[:0],
+		Journey: j.ID, First: -1, Last: -1, DropSpan: -1,
+		LostFrames: j.LostFrames, Unfinished: j.Unfinished, Evicted: j.Evicted,
+		Incomplete: j.LostFrames > 0 || j.Evicted || j.Incomplete,
+	}
+	b.attrs, b.skbs = b.attrs[:0], b.skbs[:0]
+	for i := range j.Frames {
+		if f := &j.Frames[i]; f.Flags&event.FrameEntryOnly == 0 && f.ExitMonoNs < f.EnterMonoNs {
+			t.Incomplete = true
+		}
+	}
+}
+
+// packet copies the facts and ends and chooses the facts that describe the
+// packet.
+func (b *Builder) packet(j *journey.Journey) {
+	t := &b.trace
+	t.Facts = append(t.Facts, j.Facts...)
+	t.Ends = append(t.Ends, j.Ends...)
+	tuple := false
+	for i := range t.Facts {
+		has := t.Facts[i].Flags&event.FactsTuple != 0
+		if t.First < 0 || has && !tuple {
+			t.First = int32(i)
+		}
+		if has || !tuple {
+			t.Last = int32(i)
+		}
+		tuple = tuple || has
+	}
+	t.Protocol = b.names.protocol(t.FirstFacts())
+	t.End = endOf(j)
+}
+
+// endOf names how a journey ended: a drop of any of its skbs outweighs how the
+// others ended.
+func endOf(j *journey.Journey) string {
+	var last event.EndHow
+	for i := range j.Ends {
+		last = j.Ends[i].How
+		if last == event.EndDropped {
+			return "dropped"
+		}
+	}
+	switch {
+	case j.Unfinished:
+		return "unfinished"
+	case len(j.Ends) == 0 && j.Evicted:
+		return "evicted"
+	default:
+		return endName(last)
+	}
+}
+
+func endName(h event.EndHow) string {
+	switch h {
+	case event.EndDropped:
+		return "dropped"
+	case event.EndConsumed:
+		return "consumed"
+	case event.EndFreed:
+		return "freed"
+	case event.EndMerged:
+		return "merged"
+	case event.EndDeferred:
+		return "deferred"
+	case event.EndEvicted:
+		return "evicted"
+	default:
+		return "unfinished"
+	}
+}
+
+// direction finds the way of the packet from the functions in the order of
+// their entry and names the root after it.
+func (b *Builder) direction() {
+	t := &b.trace
+	for i := range b.nester.nodes {
+		s := &t.Spans[b.nester.nodes[i].span]
+		switch b.names.function(s.Frame.Func).side {
+		case sideForward:
+			t.Direction = DirectionForward
+		case sideTx:
+			if t.Direction == DirectionRx {
+				t.Direction = DirectionForward
+			} else if t.Direction == DirectionUnknown {
+				t.Direction = DirectionTx
+			}
+		case sideRx:
+			if t.Direction == DirectionUnknown {
+				t.Direction = DirectionRx
+			}
+		case sideNone:
+		}
+		if t.Direction == DirectionTx || t.Direction == DirectionForward {
+			break // nothing can change it
+		}
+	}
+	t.Spans[0].Name = b.names.root(t.Direction, t.Protocol)
+}
+
+// drops marks the spans in which skbs were dropped.
+func (b *Builder) drops() {
+	t := &b.trace
+	for i := range t.Ends {
+		e := &t.Ends[i]
+		if e.How != event.EndDropped {
+			continue
+		}
+		reason, location := b.names.reason(e.Reason), b.names.location(e.Location)
+		at := b.droppedIn(e)
+		if t.DropSpan < 0 {
+			t.DropReason, t.DropLocation, t.DropSpan = reason, location, at
+		}
+		for _, k := range [...]int32{0, at} {
+			if s := &t.Spans[k]; !s.Error {
+				s.Error, s.Message = true, b.names.message(reason, location)
+				if k != 0 {
+					b.dropAttrs(s, reason, location)
+				}
+			}
+		}
+	}
+}
+
+func (b *Builder) dropAttrs(s *Span, reason, location string) {
+	from := len(b.attrs)
+	b.attrs = append(b.attrs, s.Attrs...)
+	b.add(StringAttr(KeyErrorType, reason))
+	b.add(StringAttr(KeyDropReason, reason))
+	if location != "" {
+		b.add(StringAttr(KeyDropLocation, location))
+	}
+	s.Attrs = b.cut(from)
+}
+
+// droppedIn returns the index of the span of the frame that dropped an skb: the
+// innermost that was open on that skb and CPU and does more than freeing; 0
+// (the root) when no frame was.
+func (b *Builder) droppedIn(e *event.End) int32 {
+	t := &b.trace
+	best, bestScore := int32(0), 0
+	for i := 1; i < len(t.Spans); i++ {
+		s := &t.Spans[i]
+		if s.EnterMonoNs > e.AtMonoNs || s.ExitMonoNs < e.AtMonoNs && s.Frame.Flags&event.FrameEntryOnly == 0 {
+			continue
+		}
+		score := 1
+		if s.Frame.Skb == e.Skb {
+			score += 1
+		}
+		if s.Frame.CPU == e.CPU {
+			score += 2
+		}
+		// Spans are in depth-first order: the later of equals is the inner one.
+		if score > 1 && score >= bestScore {
+			best, bestScore = int32(i), score
+		}
+	}
+	inner := best
+	for inner > 0 && b.names.function(t.Spans[inner].Frame.Func).frees {
+		inner = t.Spans[inner].ParentIndex
+	}
+	if inner == 0 {
+		return best
+	}
+	return inner
+}
+
+func (b *Builder) add(a Attr) { b.attrs = append(b.attrs, a) }
+
+// cut returns the attributes that were added since from.
+func (b *Builder) cut(from int) []Attr { return b.attrs[from:len(b.attrs):len(b.attrs)] }

@@ -30,7 +30,6 @@ const (
 	KeyInterfaces
 	KeyNetNSInum
 	KeyNetNSName
-	KeyNetNSInums
 	KeyNetNSNames
 	KeyFrameCount
 	KeyFramesLost
@@ -39,11 +38,10 @@ const (
 	KeySkbLenFirst
 	KeySkbLenLast
 	KeySkbMark
-	KeyMTU
 	KeyDurationNs
-	KeySelfNs
+	KeyOffsetNs
 	KeyStartUnixNs
-	KeyEnterMonoNs
+	KeyStartMonoNs
 	KeyTCPSeq
 	KeyTCPAck
 	KeyTCPFlags
@@ -53,6 +51,7 @@ const (
 	KeyICMPSeq
 	KeyDropReason
 	KeyDropLocation
+	KeyDropCount
 	KeyEnd
 	KeyIncomplete
 	KeyEntryOnly
@@ -92,7 +91,6 @@ var keyNames = [keyCount]string{
 	KeyInterfaces:   "otel_kprobe.interfaces",
 	KeyNetNSInum:    "otel_kprobe.netns.inum",
 	KeyNetNSName:    "otel_kprobe.netns.name",
-	KeyNetNSInums:   "otel_kprobe.netns.inums",
 	KeyNetNSNames:   "otel_kprobe.netns.names",
 	KeyFrameCount:   "otel_kprobe.frame.count",
 	KeyFramesLost:   "otel_kprobe.frame.lost",
@@ -101,11 +99,10 @@ var keyNames = [keyCount]string{
 	KeySkbLenFirst:  "otel_kprobe.skb.len.first",
 	KeySkbLenLast:   "otel_kprobe.skb.len.last",
 	KeySkbMark:      "otel_kprobe.skb.mark",
-	KeyMTU:          "otel_kprobe.mtu",
 	KeyDurationNs:   "otel_kprobe.duration_ns",
-	KeySelfNs:       "otel_kprobe.self_ns",
+	KeyOffsetNs:     "otel_kprobe.offset_ns",
 	KeyStartUnixNs:  "otel_kprobe.start_unix_ns",
-	KeyEnterMonoNs:  "otel_kprobe.enter_mono_ns",
+	KeyStartMonoNs:  "otel_kprobe.start_mono_ns",
 	KeyTCPSeq:       "otel_kprobe.tcp.seq",
 	KeyTCPAck:       "otel_kprobe.tcp.ack",
 	KeyTCPFlags:     "otel_kprobe.tcp.flags",
@@ -115,6 +112,7 @@ var keyNames = [keyCount]string{
 	KeyICMPSeq:      "otel_kprobe.icmp.seq",
 	KeyDropReason:   "otel_kprobe.drop.reason",
 	KeyDropLocation: "otel_kprobe.drop.location",
+	KeyDropCount:    "otel_kprobe.drop.count",
 	KeyEnd:          "otel_kprobe.end",
 	KeyIncomplete:   "otel_kprobe.incomplete",
 	KeyEntryOnly:    "otel_kprobe.entry_only",

@@ -1,0 +1,70 @@
+package spans
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// ids makes the ids of traces and spans and hides kernel addresses. All follow
+// from the seed, so a recording gives the same ids again.
+type ids struct {
+	k0, k1     uint64
+	addressKey [16]byte
+}
+
+func newIDs(seed [16]byte) ids {
+	// Separate keys, because ids are published and would say something about
+	// a key that they share with the hash of addresses.
+	a := sha256.Sum256(append([]byte("ids:"), seed[:]...))
+	b := sha256.Sum256(append([]byte("addresses:"), seed[:]...))
+	return ids{
+		k0:         binary.LittleEndian.Uint64(a[:8]),
+		k1:         binary.LittleEndian.Uint64(a[8:16]),
+		addressKey: [16]byte(b[:16]),
+	}
+}
+
+// trace returns the id of a journey's trace and the base of its span ids.
+func (d *ids) trace(journey uint64) (id [16]byte, base uint64) {
+	hi := mix(mix(journey^d.k0) + d.k1)
+	lo := mix(hi ^ d.k1 ^ journey)
+	if hi|lo == 0 {
+		lo = 1
+	}
+	binary.BigEndian.PutUint64(id[:8], hi)
+	binary.BigEndian.PutUint64(id[8:], lo)
+	return id, mix(lo ^ d.k0)
+}
+
+// span returns the id of the span at an index: never zero, and different for
+// every index of one trace.
+func span(base uint64, index int) (id [8]byte) {
+	const golden = 0x9e3779b97f4a7c15
+	// mix is a bijection, so only one index can give zero; its substitute is
+	// one that no index below 2^63 gives.
+	v := mix(base + uint64(index)*golden)
+	if v == 0 {
+		v = mix(base - golden)
+	}
+	binary.BigEndian.PutUint64(id[:], v)
+	return id
+}
+
+// address hashes a kernel address so that equal ones stay equal.
+func (d *ids) address(addr uint64) uint64 {
+	var in [24]byte
+	copy(in[:], d.addressKey[:])
+	binary.LittleEndian.PutUint64(in[16:], addr)
+	sum := sha256.Sum256(in[:])
+	return binary.LittleEndian.Uint64(sum[:8])
+}
+
+// mix is the finalizer of MurmurHash3 with the constants of SplitMix64
+// (https://prng.di.unimi.it/splitmix64.c): a bijection.
+func mix(x uint64) uint64 {
+	x ^= x >> 30
+	x *= 0xbf58476d1ce4e5b9
+	x ^= x >> 27
+	x *= 0x94d049bb133111eb
+	return x ^ x>>31
+}

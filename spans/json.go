@@ -1,0 +1,264 @@
+package spans
+
+import (
+	"math"
+	"strconv"
+	"unicode/utf8"
+)
+
+// jsonEnvelope is what stands before and after the spans of a line.
+type jsonEnvelope struct{ head, tail []byte }
+
+func newJSONEnvelope(r Resource, s Scope) jsonEnvelope {
+	h := append([]byte(nil), `{"resourceSpans":[{"resource":{"attributes":[`...)
+	for i := range r.Attrs {
+		if i > 0 {
+			h = append(h, ',')
+		}
+		h = appendJSONResourceAttr(h, &r.Attrs[i])
+	}
+	h = append(h, `]},"scopeSpans":[{"scope":{"name":`...)
+	h = appendJSONString(h, s.Name)
+	if s.Version != "" {
+		h = append(h, `,"version":`...)
+		h = appendJSONString(h, s.Version)
+	}
+	h = append(h, `},"spans":[`...)
+	e := append([]byte(nil), ']')
+	e = appendSchemaURL(e, s.SchemaURL)
+	e = append(e, `}]`...)
+	e = appendSchemaURL(e, r.SchemaURL)
+	e = append(e, `}]}`...)
+	return jsonEnvelope{head: h, tail: append(e, '\n')}
+}
+
+func appendSchemaURL(dst []byte, url string) []byte {
+	if url == "" {
+		return dst
+	}
+	return appendJSONString(append(dst, `,"schemaUrl":`...), url)
+}
+
+// AppendJSON appends a trace as one line of OTLP/JSON: a TracesData message
+// with ids in hexadecimal and 64-bit numbers as strings
+// (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding), ended by
+// a newline.
+func (e *Envelope) AppendJSON(dst []byte, t *Trace) []byte {
+	dst = append(dst, e.json.head...)
+	for i := range t.Spans {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = t.appendJSONSpan(dst, &t.Spans[i])
+	}
+	return append(dst, e.json.tail...)
+}
+
+func (t *Trace) appendJSONSpan(dst []byte, s *Span) []byte {
+	dst = append(dst, `{"traceId":"`...)
+	dst = appendHexBytes(dst, t.ID[:])
+	dst = append(dst, `","spanId":"`...)
+	dst = appendHexBytes(dst, s.ID[:])
+	if s.Parent != ([8]byte{}) {
+		dst = append(dst, `","parentSpanId":"`...)
+		dst = appendHexBytes(dst, s.Parent[:])
+	}
+	dst = append(dst, `","flags":257,"name":`...) // spanFlags
+	dst = appendJSONString(dst, s.Name)
+	dst = append(dst, `,"kind":1,"startTimeUnixNano":"`...)
+	dst = strconv.AppendUint(dst, s.StartUnixNs, 10)
+	dst = append(dst, `","endTimeUnixNano":"`...)
+	dst = strconv.AppendUint(dst, s.EndUnixNs, 10)
+	dst = append(dst, `","attributes":`...)
+	dst = t.appendJSONAttrs(dst, s.Attrs)
+	if len(s.Events) > 0 {
+		dst = t.appendJSONEvents(dst, s.Events)
+	}
+	if len(s.Links) > 0 {
+		dst = t.appendJSONLinks(dst, s.Links)
+	}
+	if !s.Error {
+		return append(dst, `,"status":{}}`...)
+	}
+	dst = append(dst, `,"status":{"code":2,"message":`...)
+	dst = appendJSONString(dst, s.Message)
+	return append(dst, `}}`...)
+}
+
+func (t *Trace) appendJSONEvents(dst []byte, events []SpanEvent) []byte {
+	dst = append(dst, `,"events":[`...)
+	for i := range events {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"timeUnixNano":"`...)
+		dst = strconv.AppendUint(dst, events[i].UnixNs, 10)
+		dst = append(dst, `","name":`...)
+		dst = appendJSONString(dst, events[i].Name)
+		dst = append(dst, `,"attributes":`...)
+		dst = t.appendJSONAttrs(dst, events[i].Attrs)
+		dst = append(dst, '}')
+	}
+	return append(dst, ']')
+}
+
+func (t *Trace) appendJSONLinks(dst []byte, links []Link) []byte {
+	dst = append(dst, `,"links":[`...)
+	for i := range links {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"traceId":"`...)
+		dst = appendHexBytes(dst, links[i].TraceID[:])
+		dst = append(dst, `","spanId":"`...)
+		dst = appendHexBytes(dst, links[i].SpanID[:])
+		dst = append(dst, `","flags":257,"attributes":`...)
+		dst = t.appendJSONAttrs(dst, links[i].Attrs)
+		dst = append(dst, '}')
+	}
+	return append(dst, ']')
+}
+
+func (t *Trace) appendJSONAttrs(dst []byte, attrs []Attr) []byte {
+	dst = append(dst, '[')
+	for i := range attrs {
+		a := &attrs[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"key":"`...)
+		dst = append(dst, keyNames[a.Key]...) // needs no escapes
+		dst = append(dst, `","value":{`...)
+		dst = t.appendJSONValue(dst, a)
+		dst = append(dst, `}}`...)
+	}
+	return append(dst, ']')
+}
+
+func (t *Trace) appendJSONValue(dst []byte, a *Attr) []byte {
+	switch a.Type {
+	case TypeInt:
+		return appendJSONInt(dst, a.Int)
+	case TypeBool:
+		return appendJSONBool(dst, a.Int)
+	case TypeHex:
+		dst = append(dst, `"stringValue":"`...)
+		dst = appendHex64(dst, uint64(a.Int))
+		return append(dst, '"')
+	case TypeList:
+		return appendJSONList(dst, t.List(*a))
+	default:
+		return appendJSONString(append(dst, `"stringValue":`...), a.Str)
+	}
+}
+
+func appendJSONInt(dst []byte, v int64) []byte {
+	dst = append(dst, `"intValue":"`...)
+	dst = strconv.AppendInt(dst, v, 10)
+	return append(dst, '"')
+}
+
+func appendJSONBool(dst []byte, v int64) []byte {
+	return strconv.AppendBool(append(dst, `"boolValue":`...), v&1 == 1)
+}
+
+func appendJSONList(dst []byte, list []string) []byte {
+	dst = append(dst, `"arrayValue":{"values":[`...)
+	for i, s := range list {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"stringValue":`...)
+		dst = appendJSONString(dst, s)
+		dst = append(dst, '}')
+	}
+	return append(dst, `]}`...)
+}
+
+func appendJSONResourceAttr(dst []byte, a *ResourceAttr) []byte {
+	dst = appendJSONString(append(dst, `{"key":`...), a.Key)
+	dst = append(dst, `,"value":{`...)
+	switch a.Type {
+	case TypeInt:
+		dst = appendJSONInt(dst, a.Int)
+	case TypeBool:
+		dst = appendJSONBool(dst, a.Int)
+	case TypeDouble:
+		dst = appendJSONDouble(dst, a.Dbl)
+	case TypeList:
+		dst = appendJSONList(dst, a.List)
+	default:
+		dst = appendJSONString(append(dst, `"stringValue":`...), a.Str)
+	}
+	return append(dst, `}}`...)
+}
+
+// appendJSONDouble writes the values that JSON has no numbers for the way that
+// the JSON mapping of protobuf does.
+func appendJSONDouble(dst []byte, v float64) []byte {
+	dst = append(dst, `"doubleValue":`...)
+	switch {
+	case math.IsNaN(v):
+		return append(dst, `"NaN"`...)
+	case math.IsInf(v, 1):
+		return append(dst, `"Infinity"`...)
+	case math.IsInf(v, -1):
+		return append(dst, `"-Infinity"`...)
+	default:
+		return strconv.AppendFloat(dst, v, 'g', -1, 64)
+	}
+}
+
+func appendHexBytes(dst, b []byte) []byte {
+	for _, c := range b {
+		dst = append(dst, hexDigits[c>>4], hexDigits[c&15])
+	}
+	return dst
+}
+
+// appendJSONString appends a quoted string; bytes that are not UTF-8 become
+// U+FFFD.
+func appendJSONString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	plain := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		size := 1
+		if c >= utf8.RuneSelf {
+			var r rune
+			r, size = utf8.DecodeRuneInString(s[i:])
+			if r != utf8.RuneError || size > 1 {
+				i += size
+				continue
+			}
+		}
+		dst = append(dst, s[plain:i]...)
+		dst = appendEscape(dst, c)
+		i += size
+		plain = i
+	}
+	dst = append(dst, s[plain:]...)
+	return append(dst, '"')
+}
+
+// appendEscape escapes a byte that cannot stand in a JSON string.
+func appendEscape(dst []byte, c byte) []byte {
+	switch {
+	case c == '"' || c == '\\':
+		return append(dst, '\\', c)
+	case c == '\n':
+		return append(dst, '\\', 'n')
+	case c == '\t':
+		return append(dst, '\\', 't')
+	case c == '\r':
+		return append(dst, '\\', 'r')
+	case c >= utf8.RuneSelf:
+		return append(dst, "\uFFFD"...)
+	default:
+		return append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+	}
+}

@@ -1,0 +1,205 @@
+package spans
+
+import (
+	"bytes"
+	"net/netip"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
+)
+
+// cacheLimit bounds each table of remembered strings: addresses and names
+// come from the network and from users, who could send ever new ones.
+const cacheLimit = 8192
+
+// function is what a Builder knows of a probed function.
+type function struct {
+	Function
+	stage Stage
+	side  side
+	ret   Return
+	frees bool
+}
+
+// nameCache remembers strings, so that a Build in steady state makes none.
+type nameCache struct {
+	names     Names
+	raw       bool
+	meaning   func(Function) Return
+	functions map[uint64]*function
+	locations map[uint64]string
+	reasons   map[uint32]string
+	netns     map[uint32]string
+	fixed     map[[16]byte]string
+	addresses map[netip.Addr]string
+	protocols map[[4]byte]string
+	roots     map[rootName]string
+	messages  map[dropMessage]string
+}
+
+type rootName struct {
+	direction Direction
+	protocol  string
+}
+
+type dropMessage struct{ reason, location string }
+
+func newNameCache(o Options) nameCache {
+	if o.ReturnMeaning == nil {
+		o.ReturnMeaning = KnownReturn
+	}
+	return nameCache{
+		names: o.Names, raw: o.RawAddresses, meaning: o.ReturnMeaning,
+		functions: map[uint64]*function{},
+		locations: map[uint64]string{},
+		reasons:   map[uint32]string{},
+		netns:     map[uint32]string{},
+		fixed:     map[[16]byte]string{},
+		addresses: map[netip.Addr]string{},
+		protocols: map[[4]byte]string{},
+		roots:     map[rootName]string{},
+		messages:  map[dropMessage]string{},
+	}
+}
+
+// remember keeps v, forgetting everything when the table is full.
+func remember[K comparable, V any](m map[K]V, k K, v V) V {
+	if len(m) >= cacheLimit {
+		clear(m)
+	}
+	m[k] = v
+	return v
+}
+
+func (c *nameCache) function(addr uint64) *function {
+	if f, ok := c.functions[addr]; ok {
+		return f
+	}
+	f := &function{Function: c.names.Function(addr)}
+	if f.Name == "" {
+		f.Name = "unknown function"
+		if c.raw {
+			f.Name = "0x" + strconv.FormatUint(addr, 16)
+		}
+	} else {
+		f.stage, f.side = classify(f.Function)
+		f.ret = c.meaning(f.Function)
+		f.frees = frees(f.Name)
+	}
+	return remember(c.functions, addr, f)
+}
+
+// location names a place in the kernel, "" when it cannot.
+func (c *nameCache) location(addr uint64) string {
+	if addr == 0 {
+		return ""
+	}
+	if s, ok := c.locations[addr]; ok {
+		return s
+	}
+	s := c.names.Location(addr)
+	if s == "" && c.raw {
+		s = "0x" + strconv.FormatUint(addr, 16)
+	}
+	return remember(c.locations, addr, s)
+}
+
+// reason names a drop reason; it is never empty.
+func (c *nameCache) reason(v uint32) string {
+	if s, ok := c.reasons[v]; ok {
+		return s
+	}
+	s := c.names.DropReason(v)
+	if s == "" {
+		s = "reason 0x" + strconv.FormatUint(uint64(v), 16)
+	}
+	return remember(c.reasons, v, s)
+}
+
+func (c *nameCache) netNS(inum uint32) string {
+	if s, ok := c.netns[inum]; ok {
+		return s
+	}
+	return remember(c.netns, inum, c.names.NetNS(inum))
+}
+
+// fixedString returns a NUL-terminated name as valid UTF-8: a command may be
+// called anything, and OTLP strings must be UTF-8.
+func (c *nameCache) fixedString(b [16]byte) string {
+	if b[0] == 0 {
+		return ""
+	}
+	if s, ok := c.fixed[b]; ok {
+		return s
+	}
+	raw := b[:]
+	if i := bytes.IndexByte(raw, 0); i >= 0 {
+		raw = raw[:i]
+	}
+	s := string(raw)
+	if !utf8.ValidString(s) {
+		s = string(bytes.ToValidUTF8(raw, []byte("\uFFFD")))
+	}
+	return remember(c.fixed, b, s)
+}
+
+// address returns the text form of an IP address, "" without a family.
+func (c *nameCache) address(family uint8, b [16]byte) string {
+	var a netip.Addr
+	switch family {
+	case 4:
+		a = netip.AddrFrom4([4]byte(b[:4]))
+	case 6:
+		a = netip.AddrFrom16(b)
+	default:
+		return ""
+	}
+	if s, ok := c.addresses[a]; ok {
+		return s
+	}
+	return remember(c.addresses, a, a.String())
+}
+
+func (c *nameCache) protocol(f *event.Facts) string {
+	if f == nil {
+		return ""
+	}
+	k := [4]byte{f.Protocol, f.Family, byte(f.EtherType >> 8), byte(f.EtherType)}
+	if f.Flags&event.FactsTuple == 0 {
+		k[1] = 0
+	}
+	if s, ok := c.protocols[k]; ok {
+		return s
+	}
+	return remember(c.protocols, k, protocolName(f))
+}
+
+// root returns the name of a root span.
+func (c *nameCache) root(d Direction, protocol string) string {
+	k := rootName{d, protocol}
+	if s, ok := c.roots[k]; ok {
+		return s
+	}
+	s := "packet"
+	if d != DirectionUnknown {
+		s += " " + d.String()
+	}
+	if protocol != "" {
+		s += " " + protocol
+	}
+	return remember(c.roots, k, s)
+}
+
+// message returns the status message of a drop.
+func (c *nameCache) message(reason, location string) string {
+	k := dropMessage{reason, location}
+	if s, ok := c.messages[k]; ok {
+		return s
+	}
+	s := "dropped: " + reason
+	if location != "" {
+		s += " at " + location
+	}
+	return remember(c.messages, k, s)
+}
