@@ -20,18 +20,18 @@ const (
 type Options struct {
 	// LingerNs is how long, since its last event, a journey whose skbs have all
 	// ended waits for frames that are still running.
-	LingerNs uint64
+	LingerNs uint64 `json:"linger_ns"`
 	// IdleNs is how long a journey may be silent before it is given up.
-	IdleNs uint64
+	IdleNs uint64 `json:"idle_ns"`
 	// MaxJourneys is how many journeys may be open at once. As many emitted
 	// ones are remembered, so that what comes late opens none anew.
-	MaxJourneys int
+	MaxJourneys int `json:"max_journeys"`
 	// MaxFrames is how many frames one journey may have, and how many facts,
 	// clones, ends and skbs. Backends get slow at about 20,000 spans a trace.
-	MaxFrames int
+	MaxFrames int `json:"max_frames"`
 	// MaxHeld is how many events all open journeys may have together: it, not
 	// MaxJourneys times MaxFrames, bounds the memory.
-	MaxHeld int
+	MaxHeld int `json:"max_held"`
 }
 
 func (o Options) withDefaults() Options {
