@@ -1,0 +1,147 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
+)
+
+// Sizes of the records in bytes; layout_test.go holds them against the BTF of
+// the object files.
+const (
+	frameRecordBytes = 80
+	factsRecordBytes = 152
+	cloneRecordBytes = 40
+	endRecordBytes   = 48
+)
+
+// ErrRecord is wrapped by every error of Decode: bytes that are no record.
+var ErrRecord = errors.New("decode record")
+
+// Decode reads one record of the ring buffer into ev. It checks the kind and
+// the exact length, and copies: ev keeps nothing of raw. Members of ev other
+// than the one that Kind names keep what they held.
+func Decode(raw []byte, ev *event.Event) error {
+	if len(raw) == 0 {
+		return fmt.Errorf("%w: it is empty", ErrRecord)
+	}
+	kind := event.Kind(raw[0])
+	want := recordBytes(kind)
+	if want == 0 {
+		return fmt.Errorf("%w: unknown kind %d (%d bytes)", ErrRecord, raw[0], len(raw))
+	}
+	if len(raw) != want {
+		return fmt.Errorf("%w: kind %d has %d bytes, want %d", ErrRecord, raw[0], len(raw), want)
+	}
+	ev.Kind = kind
+	switch kind {
+	case event.KindFrame:
+		decodeFrame((*[frameRecordBytes]byte)(raw), &ev.Frame)
+	case event.KindFacts:
+		decodeFacts((*[factsRecordBytes]byte)(raw), &ev.Facts)
+	case event.KindClone:
+		decodeClone((*[cloneRecordBytes]byte)(raw), &ev.Clone)
+	case event.KindEnd:
+		decodeEnd((*[endRecordBytes]byte)(raw), &ev.End)
+	}
+	return nil
+}
+
+// recordBytes is the size of a record of this kind, 0 for an unknown one.
+func recordBytes(kind event.Kind) int {
+	switch kind {
+	case event.KindFrame:
+		return frameRecordBytes
+	case event.KindFacts:
+		return factsRecordBytes
+	case event.KindClone:
+		return cloneRecordBytes
+	case event.KindEnd:
+		return endRecordBytes
+	}
+	return 0
+}
+
+func decodeFrame(raw *[frameRecordBytes]byte, frame *event.Frame) {
+	*frame = event.Frame{
+		Flags:       event.FrameFlags(raw[1]),
+		CPU:         u16(raw[2:]),
+		TID:         u32(raw[4:]),
+		Journey:     u64(raw[8:]),
+		Skb:         u64(raw[16:]),
+		Func:        u64(raw[24:]),
+		Stack:       u64(raw[32:]),
+		EnterMonoNs: u64(raw[40:]),
+		ExitMonoNs:  u64(raw[48:]),
+		Return:      u64(raw[56:]),
+		Len:         u32(raw[64:]),
+		Mark:        u32(raw[68:]),
+		Facts:       u32(raw[72:]),
+		Ordinal:     u32(raw[76:]),
+	}
+}
+
+func decodeFacts(raw *[factsRecordBytes]byte, facts *event.Facts) {
+	*facts = event.Facts{
+		Flags:           event.FactsFlags(raw[1]),
+		CPU:             u16(raw[2:]),
+		TID:             u32(raw[4:]),
+		Journey:         u64(raw[8:]),
+		Skb:             u64(raw[16:]),
+		AtMonoNs:        u64(raw[24:]),
+		Number:          u32(raw[32:]),
+		TGID:            u32(raw[36:]),
+		NetNS:           u32(raw[40:]),
+		Ifindex:         u32(raw[44:]),
+		MTU:             u32(raw[48:]),
+		Mark:            u32(raw[52:]),
+		Len:             u32(raw[56:]),
+		TCPSeq:          u32(raw[60:]),
+		TCPAck:          u32(raw[64:]),
+		SourcePort:      u16(raw[68:]),
+		DestinationPort: u16(raw[70:]),
+		ICMPID:          u16(raw[72:]),
+		ICMPSeq:         u16(raw[74:]),
+		EtherType:       u16(raw[76:]),
+		Family:          raw[78],
+		Protocol:        raw[79],
+		TCPFlags:        raw[80],
+		ICMPType:        raw[81],
+		ICMPCode:        raw[82],
+		Source:          [16]byte(raw[88:104]),
+		Destination:     [16]byte(raw[104:120]),
+		Interface:       [16]byte(raw[120:136]),
+		Comm:            [16]byte(raw[136:152]),
+	}
+}
+
+func decodeClone(raw *[cloneRecordBytes]byte, clone *event.Clone) {
+	*clone = event.Clone{
+		CPU:      u16(raw[2:]),
+		Journey:  u64(raw[8:]),
+		Skb:      u64(raw[16:]),
+		Parent:   u64(raw[24:]),
+		AtMonoNs: u64(raw[32:]),
+	}
+}
+
+func decodeEnd(raw *[endRecordBytes]byte, end *event.End) {
+	*end = event.End{
+		How:      event.EndHow(raw[1]),
+		CPU:      u16(raw[2:]),
+		Journey:  u64(raw[8:]),
+		Skb:      u64(raw[16:]),
+		AtMonoNs: u64(raw[24:]),
+		Location: u64(raw[32:]),
+		Reason:   u32(raw[40:]),
+		Entered:  u32(raw[44:]),
+	}
+}
+
+// The records are in the byte order of the machine that wrote them, and every
+// target that we build for is little-endian.
+func u16(b []byte) uint16 { return binary.LittleEndian.Uint16(b) }
+func u32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
+func u64(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }

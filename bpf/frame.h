@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * frame.h - one call of one function on one tracked skb: from its entry to the
+ * one record that is sent at its return.
+ *
+ * Between the two, the frame lives in a slot. The entry gives out a cookie
+ * (generation and index of the slot); whatever carries it to the return, the
+ * session's cookie or the map open_frames, the return needs nothing of the
+ * skb, which may be gone by then.
+ */
+#ifndef OTEL_KPROBE_FRAME_H
+#define OTEL_KPROBE_FRAME_H
+
+#include "track.h"
+#include <bpf/bpf_tracing.h>
+
+/* How a function's entries are treated; see internal/probe for the lists. */
+enum entry_mode {
+	ENTRY_PLAIN = 0,
+	ENTRY_NO_START = 1, /* no journey begins here: the skb is being made or freed */
+	ENTRY_CLONES = 2,   /* the returned skb, or list of them, joins the journey */
+};
+
+/* A slot whose return was missed (recursion) is taken back after this time. */
+#define SLOT_STALE_NS 10000000000ULL
+#define SLOT_TRIES 4
+
+/* The tracked state of skb, beginning a journey when it may and matches. */
+static __always_inline struct tracked_skb *tracked_of(struct cpu_state *cpu, struct skb_view *view,
+						  u64 skb, enum entry_mode mode)
+{
+	struct tracked_skb *state;
+
+	if (live) {
+		state = bpf_map_lookup_elem(&tracked, &skb);
+		if (state) {
+			view_skb(view, skb);
+			return state;
+		}
+	}
+	if (mode == ENTRY_NO_START)
+		return 0;
+	view_skb(view, skb);
+	if (!matches(skb, view))
+		return 0;
+	return start_journey(cpu, view, skb);
+}
+
+/*
+ * The address of the probed function. Without the helper (5.10) a kprobe's
+ * instruction pointer stands one byte behind its function's first.
+ */
+static __always_inline u64 func_of(struct pt_regs *ctx)
+{
+	if (settings.has_func_ip)
+		return bpf_get_func_ip(ctx);
+	return PT_REGS_IP(ctx) - 1;
+}
+
+static __always_inline void fill_frame(struct pt_regs *ctx, struct frame_record *frame,
+				       const struct tracked_skb *state, const struct skb_view *view,
+				       u64 skb, u32 tid, u64 now)
+{
+	frame->kind = RECORD_FRAME;
+	frame->flags = 0;
+	frame->cpu = bpf_get_smp_processor_id();
+	frame->tid = tid;
+	frame->journey = state->journey;
+	frame->skb = skb;
+	frame->func = func_of(ctx);
+	frame->stack = PT_REGS_SP(ctx);
+	frame->enter_mono_ns = now;
+	frame->len = view->len;
+	frame->mark = view->mark;
+	frame->facts = state->facts;
+	frame->ordinal = state->entered;
+}
+
+/* A free slot of this CPU, or NULL. Nothing else runs probes on it meanwhile. */
+static __always_inline struct slot *take_slot(struct cpu_state *cpu, u64 now, u32 *index)
+{
+	u32 first = bpf_get_smp_processor_id() * SLOTS_PER_CPU;
+	struct slot *slot;
+	int i;
+
+#pragma unroll
+	for (i = 0; i < SLOT_TRIES; i++) {
+		*index = first + (cpu->next_slot++ & (SLOTS_PER_CPU - 1));
+		slot = bpf_map_lookup_elem(&slots, index);
+		if (!slot)
+			return 0;
+		if (!slot->busy)
+			return slot;
+		if (now - slot->frame.enter_mono_ns > SLOT_STALE_NS) {
+			cpu->returns_lost++;
+			return slot;
+		}
+	}
+	return 0;
+}
+
+static __always_inline void send_frame(struct cpu_state *cpu, const struct frame_record *frame)
+{
+	struct frame_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+
+	if (!record) {
+		cpu->ring_full_frames++;
+		return;
+	}
+	*record = *frame;
+	cpu->submitted_frames++;
+	bpf_ringbuf_submit(record, wakeup_flag(cpu));
+}
+
+/* Sends the frame at its entry, for --entry-only. */
+static __always_inline void send_entry(struct pt_regs *ctx, struct cpu_state *cpu,
+				       struct tracked_skb *state, const struct skb_view *view, u64 skb,
+				       u32 tid, u64 now)
+{
+	struct frame_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+
+	if (!record) {
+		cpu->ring_full_frames++;
+		return;
+	}
+	fill_frame(ctx, record, state, view, skb, tid, now);
+	record->flags = FRAME_ENTRY_ONLY;
+	record->exit_mono_ns = now;
+	record->ret = 0;
+	cpu->submitted_frames++;
+	bpf_ringbuf_submit(record, wakeup_flag(cpu));
+}
+
+/*
+ * The entry of a probed function. Returns the cookie that its return must
+ * bring to leave_frame, or 0 when there is nothing to do at the return.
+ */
+static __always_inline u64 enter_frame(struct pt_regs *ctx, u64 skb, enum entry_mode mode)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	struct skb_view view = {};
+	struct tracked_skb *state;
+	struct slot *slot;
+	u32 index, tid;
+	u64 now;
+
+	if (!cpu || skb < LOWEST_KERNEL_ADDRESS || skb > HIGHEST_POINTER)
+		return 0;
+	state = tracked_of(cpu, &view, skb, mode);
+	if (!state)
+		return 0;
+	tid = bpf_get_current_pid_tgid();
+	refresh_facts(cpu, state, &view, skb, tid);
+	now = bpf_ktime_get_ns();
+	state->seen_mono_ns = now;
+	state->entered++;
+	if (settings.entry_only) {
+		send_entry(ctx, cpu, state, &view, skb, tid, now);
+		return 0;
+	}
+	slot = take_slot(cpu, now, &index);
+	if (!slot) {
+		cpu->slots_full++;
+		return 0;
+	}
+	slot->generation++;
+	slot->busy = 1;
+	slot->clones = mode == ENTRY_CLONES;
+	fill_frame(ctx, &slot->frame, state, &view, skb, tid, now);
+	return (u64)(slot->generation | 1u << 31) << 32 | index;
+}
+
+/* The return of the function whose entry gave this cookie. */
+static __always_inline void leave_frame(u64 cookie, u64 ret)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	u32 index = cookie;
+	struct slot *slot = bpf_map_lookup_elem(&slots, &index);
+
+	if (!slot || !cpu || !slot->busy ||
+	    (slot->generation | 1u << 31) != cookie >> 32)
+		return;
+	slot->frame.exit_mono_ns = bpf_ktime_get_ns();
+	slot->frame.ret = ret;
+	if (slot->clones)
+		join_returned(slot->frame.skb, slot->frame.journey, ret);
+	send_frame(cpu, &slot->frame);
+	slot->busy = 0;
+}
+
+#endif

@@ -1,0 +1,201 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+)
+
+// slotsPerCPU is SLOTS_PER_CPU of maps.h.
+const slotsPerCPU = 1024
+
+// wakeupShare is the part of the ring that must be unread before the kernel
+// wakes the reader; otherwise the reader looks by itself.
+const wakeupShare = 4
+
+// Kind selects one of the two objects.
+type Kind int
+
+const (
+	// Session is the object for BPF_TRACE_KPROBE_SESSION, Linux 6.10+.
+	Session Kind = iota
+	// Classic is the object with entry and return programs of their own.
+	Classic
+)
+
+// Options say what to load.
+type Options struct {
+	Kind     Kind
+	Programs []string // names of the programs to load; the others never reach the kernel
+	// AttachType of the probe programs: AttachTraceKprobeSession,
+	// AttachTraceKprobeMulti, or AttachNone for single kprobes. With Session,
+	// the programs that end tracking get AttachTraceKprobeMulti.
+	AttachType ebpf.AttachType
+	RingBytes  int // a power of two and a multiple of the page size
+	CPUs       int // possible CPUs
+	NetNS      uint32
+	Mark       uint32
+	MarkMask   uint32
+	Interface  string // at most 15 bytes
+	EntryOnly  bool
+	HasFuncIP  bool // bpf_get_func_ip works in this program type
+	HasReason  bool // tracepoint kfree_skb has the argument reason
+	// KfuncIDs maps the kfuncs that the session object calls to their BTF ids
+	// in vmlinux. They are bound by name alone, because the session kfuncs
+	// changed their prototype: https://git.kernel.org/torvalds/c/8fe4dc4f6456
+	KfuncIDs map[string]uint32
+	// Filter replaces the bodies of filter_l2 and filter_l3.
+	Filter func(*ebpf.CollectionSpec) error
+}
+
+// Objects are the loaded programs and maps. Close releases them; what was
+// attached must be detached first.
+type Objects struct {
+	Programs map[string]*ebpf.Program
+	maps     map[string]*ebpf.Map
+	live     *ebpf.Variable
+}
+
+// Load creates the maps and loads the programs. A program that the verifier
+// refuses is an *ebpf.VerifierError.
+func Load(o Options) (*Objects, error) {
+	spec, err := loadSpec(o)
+	if err != nil {
+		return nil, err
+	}
+	collection, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return nil, fmt.Errorf("load BPF programs: %w", err)
+	}
+	return &Objects{
+		Programs: collection.Programs,
+		maps:     collection.Maps,
+		live:     collection.Variables["live"],
+	}, nil
+}
+
+// loadSpec is the object file, adapted to the options.
+func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
+	load := loadSession
+	if o.Kind == Classic {
+		load = loadClassic
+	}
+	spec, err := load()
+	if err != nil {
+		return nil, fmt.Errorf("read the embedded BPF object: %w", err)
+	}
+	if err := keepPrograms(spec, o); err != nil {
+		return nil, err
+	}
+	if o.Filter != nil {
+		if err := o.Filter(spec); err != nil {
+			return nil, err
+		}
+	}
+	for _, program := range spec.Programs {
+		if err := bindKfuncs(program.Instructions, o.KfuncIDs); err != nil {
+			return nil, err
+		}
+	}
+	if err := applySettings(spec, o); err != nil {
+		return nil, err
+	}
+	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
+	spec.Maps["slots"].MaxEntries = uint32(slotsPerCPU * o.CPUs)
+	return spec, nil
+}
+
+// keepPrograms drops the programs that are not asked for and sets the attach
+// types of the others.
+func keepPrograms(spec *ebpf.CollectionSpec, o Options) error {
+	for _, name := range o.Programs {
+		if spec.Programs[name] == nil {
+			return fmt.Errorf("find BPF program %q: have %s", name,
+				strings.Join(slices.Sorted(maps.Keys(spec.Programs)), ", "))
+		}
+	}
+	for name, program := range spec.Programs {
+		if !slices.Contains(o.Programs, name) {
+			delete(spec.Programs, name)
+			continue
+		}
+		if program.Type != ebpf.Kprobe {
+			continue
+		}
+		program.AttachType = o.AttachType
+		if strings.HasPrefix(name, "end_") && o.AttachType == ebpf.AttachTraceKprobeSession {
+			program.AttachType = ebpf.AttachTraceKprobeMulti
+		}
+	}
+	return nil
+}
+
+// bindKfuncs writes the ids of the named kfuncs into their calls, and takes
+// from the calls what would make the library compare prototypes.
+func bindKfuncs(insns asm.Instructions, ids map[string]uint32) error {
+	for i := range insns {
+		ins := &insns[i]
+		if !ins.IsKfuncCall() || ins.Reference() == "" {
+			continue
+		}
+		id, ok := ids[ins.Reference()]
+		if !ok {
+			return fmt.Errorf("bind kfunc %s: the running kernel does not have it", ins.Reference())
+		}
+		*ins = asm.Instruction{
+			OpCode:   ins.OpCode,
+			Src:      asm.PseudoKfuncCall,
+			Constant: int64(id),
+			Metadata: asm.Metadata{},
+		}.WithSource(ins.Source())
+	}
+	return nil
+}
+
+// applySettings writes the constants that the programs are verified with.
+func applySettings(spec *ebpf.CollectionSpec, o Options) error {
+	settings := classicProbeSettings{
+		Netns:        o.NetNS,
+		Mark:         o.Mark & o.MarkMask,
+		MarkMask:     o.MarkMask,
+		WakeupBytes:  uint32(o.RingBytes / wakeupShare),
+		HasInterface: flag(o.Interface != ""),
+		HasFuncIp:    flag(o.HasFuncIP),
+		HasReason:    flag(o.HasReason),
+		EntryOnly:    flag(o.EntryOnly),
+	}
+	if copy(settings.Interface[:15], o.Interface) < len(o.Interface) {
+		return fmt.Errorf("filter by interface %q: a name has at most 15 bytes", o.Interface)
+	}
+	if err := spec.Variables["settings"].Set(settings); err != nil {
+		return fmt.Errorf("write BPF settings: %w", err)
+	}
+	return nil
+}
+
+func flag(set bool) uint8 {
+	if set {
+		return 1
+	}
+	return 0
+}
+
+// Ring is the ring buffer that the records come through.
+func (o *Objects) Ring() *ebpf.Map { return o.maps["ring"] }
+
+// Close releases programs and maps.
+func (o *Objects) Close() error {
+	var errs []error
+	for _, program := range o.Programs {
+		errs = append(errs, program.Close())
+	}
+	for _, m := range o.maps {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
+}

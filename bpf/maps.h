@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* maps.h - the maps, and the settings that user space writes before loading. */
+#ifndef OTEL_KPROBE_MAPS_H
+#define OTEL_KPROBE_MAPS_H
+
+#include "kernel_types.h"
+#include "records.h"
+#include <bpf/bpf_helpers.h>
+
+/* Set once, before loading; constant to the verifier, which drops dead branches. */
+struct probe_settings {
+	u32 netns;         /* 0: any; else the inode number of the network namespace */
+	u32 mark;          /* compared after mark_mask */
+	u32 mark_mask;     /* 0: any */
+	u32 wakeup_bytes;  /* wake the reader when this much of the ring is unread */
+	u8 has_interface;  /* compare interface */
+	u8 has_func_ip;    /* bpf_get_func_ip works for this program type (kprobe: 5.15+) */
+	u8 has_reason;     /* tracepoint kfree_skb has a third argument (5.17+) */
+	u8 entry_only;     /* report at entry, no returns */
+	u8 pad[4];
+	u8 interface[16];  /* NUL-padded */
+};
+
+const volatile struct probe_settings settings = {};
+
+/* Tracked skbs that exist now. Zero lets every probe leave without a look-up. */
+s64 live = 0;
+
+#define MAX_TRACKED 65536
+#define SLOTS_PER_CPU 1024
+
+/* What is remembered of one tracked skb. */
+struct tracked_skb {
+	u64 journey;
+	u64 dev;
+	u64 fingerprint;
+	u64 seen_mono_ns;
+	u32 facts;
+	u32 entered;
+	u32 tid;
+	u32 mark;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_TRACKED);
+	__type(key, u64); /* address of the sk_buff */
+	__type(value, struct tracked_skb);
+} tracked SEC(".maps");
+
+/* One frame between its entry and its return. */
+struct slot {
+	u32 generation;
+	u8 busy;
+	u8 clones;
+	u8 pad[2];
+	struct frame_record frame;
+};
+
+/* CPU c uses the slots from c * SLOTS_PER_CPU; user space sizes the map. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SLOTS_PER_CPU);
+	__type(key, u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+/* Counters of one CPU: what was lost, and what the next thing is called. */
+struct cpu_state {
+	u64 ring_full_frames;
+	u64 ring_full_facts;
+	u64 ring_full_ends;
+	u64 tracked_full;
+	u64 slots_full;
+	u64 returns_lost;
+	u64 submitted_frames;
+	u64 next_journey;
+	u32 next_slot;
+	u32 since_query;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct cpu_state);
+} cpu_states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20);
+} ring SEC(".maps");
+
+/* A connection of our own exporter: never traced. Addresses as on the wire. */
+struct own_flow {
+	u8 local[16];
+	u8 remote[16];
+	u16 local_port;
+	u16 remote_port;
+	u8 pad[4];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, struct own_flow);
+	__type(value, u32);
+} own_flows SEC(".maps");
+
+static __always_inline struct cpu_state *this_cpu_state(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&cpu_states, &zero);
+}
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* match.h - does this skb, with the headers that it has by now, pass the filters? */
+#ifndef OTEL_KPROBE_MATCH_H
+#define OTEL_KPROBE_MATCH_H
+
+#include "maps.h"
+#include "read.h"
+
+#define ETHERNET_HEADER_BYTES 14
+
+/*
+ * The pcap filter. User space replaces both bodies (internal/filter.Inject):
+ * data is the kernel address of the link header (l2) or network header (l3),
+ * caplen the linear bytes from there on, wirelen all bytes from there on.
+ * Result: 0 reject, else match. Volatile keeps clang from folding the stubs.
+ */
+static __noinline u32 filter_l2(u64 data, u32 caplen, u32 wirelen)
+{
+	volatile u32 result = data + caplen + wirelen != 0;
+
+	return result;
+}
+
+static __noinline u32 filter_l3(u64 data, u32 caplen, u32 wirelen)
+{
+	volatile u32 result = data + caplen + wirelen != 0;
+
+	return result;
+}
+
+/* alloc_skb leaves network_header 0 and mac_header ~0 until they are known. */
+static __always_inline int has_network_header(const struct skb_view *view)
+{
+	return view->network_header != 0 && view->network_header != 0xffff;
+}
+
+static __always_inline int has_mac_header(const struct skb_view *view)
+{
+	if (view->mac_header == 0xffff)
+		return 0;
+	if (!has_network_header(view))
+		return view->mac_header != 0;
+	return view->network_header >= view->mac_header + ETHERNET_HEADER_BYTES;
+}
+
+/* The namespace of the device, else of the socket; 0 when there is neither. */
+static __always_inline u32 netns_of(u64 skb, u64 dev)
+{
+	struct sock *sk;
+
+	if (dev)
+		return BPF_CORE_READ((struct net_device *)dev, nd_net.net, ns.inum);
+	sk = BPF_CORE_READ((struct sk_buff *)skb, sk);
+	if (!sk)
+		return 0;
+	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
+static __always_inline int matches_interface(u64 dev)
+{
+	u64 name[2] = {};
+	const volatile u64 *wanted = (const volatile u64 *)settings.interface;
+
+	if (!dev)
+		return 0;
+	bpf_probe_read_kernel(name, sizeof(name),
+			      (void *)(dev + bpf_core_field_offset(struct net_device, name)));
+	return name[0] == wanted[0] && name[1] == wanted[1];
+}
+
+/* Bytes from address on, clamped so that a header outside the skb gives none. */
+static __always_inline u32 bytes_from(u64 address, u64 data, u32 len)
+{
+	s64 left = (s64)(data - address) + len;
+
+	return left < 0 || left > 0x7fffffff ? 0 : left;
+}
+
+/*
+ * An skb without any header yet is no packet to us: it matches when the first
+ * function sees it with one. The link-layer program decides where a link
+ * header is there, for only it understands ether, vlan and the like.
+ */
+static __always_inline int matches_pcap(const struct skb_view *view)
+{
+	u32 linear = view->len - view->data_len;
+	u64 start;
+
+	if (has_mac_header(view)) {
+		start = view->head + view->mac_header;
+		return filter_l2(start, bytes_from(start, view->data, linear),
+				 bytes_from(start, view->data, view->len));
+	}
+	if (has_network_header(view)) {
+		start = view->head + view->network_header;
+		return filter_l3(start, bytes_from(start, view->data, linear),
+				 bytes_from(start, view->data, view->len));
+	}
+	return 0;
+}
+
+static __always_inline int matches(u64 skb, const struct skb_view *view)
+{
+	if (settings.mark_mask && (view->mark & settings.mark_mask) != settings.mark)
+		return 0;
+	if (!matches_pcap(view))
+		return 0;
+	if (settings.has_interface && !matches_interface(view->dev))
+		return 0;
+	if (settings.netns && netns_of(skb, view->dev) != settings.netns)
+		return 0;
+	return 1;
+}
+
+#endif

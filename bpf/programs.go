@@ -1,0 +1,29 @@
+package bpf
+
+import "strconv"
+
+// Names of the programs in both objects; probes.h and ends.h define them.
+const (
+	ProgramKfreeSkb    = "kfree_skb"    // raw tracepoint skb:kfree_skb
+	ProgramConsumeSkb  = "consume_skb"  // raw tracepoint skb:consume_skb
+	ProgramEvict       = "evict"        // run by EvictIdle
+	ProgramEndFreed    = "end_freed"    // entry of a function that frees its first argument
+	ProgramEndMerged   = "end_merged"   // … that takes its data over into another skb
+	ProgramEndDeferred = "end_deferred" // … that hands it to the deferred free
+	ProgramLeave       = "leave"        // every return, Classic only
+)
+
+// ProbeProgram names the program for a function whose skb is the register
+// argument arg (0-based, below 6).
+func ProbeProgram(arg int, indirect, noStart, clones bool) string {
+	prefix := "plain_"
+	switch {
+	case clones && arg == 0:
+		prefix = "clones_"
+	case indirect:
+		prefix = "indirect_"
+	case noStart:
+		prefix = "no_start_"
+	}
+	return prefix + strconv.Itoa(arg)
+}

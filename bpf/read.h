@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * read.h - reading kernel memory.
+ *
+ * With DIRECT defined (Linux 6.10+), reads are plain loads through
+ * bpf_rdonly_cast (https://docs.kernel.org/bpf/kfuncs.html): the JIT guards
+ * them with the exception table, and they cost a few instructions where
+ * bpf_probe_read_kernel costs about 170. Without DIRECT the helper is used.
+ */
+#ifndef OTEL_KPROBE_READ_H
+#define OTEL_KPROBE_READ_H
+
+#include "kernel_types.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+/* The members of an sk_buff that every frame looks at. */
+struct skb_view {
+	u64 head;
+	u64 data;
+	u64 dev;
+	u32 len;
+	u32 data_len;
+	u32 mark;
+	u16 network_header;
+	u16 mac_header;
+};
+
+#ifdef DIRECT
+
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym;
+
+/*
+ * struct ip_options is 16 bytes of members and then a flexible array of bytes:
+ * past the size of such a struct the verifier permits loads of any width at
+ * any offset (btf_struct_walk in kernel/bpf/btf.c, since 5.5).
+ */
+struct raw_bytes {
+	u8 skipped[16];
+	u8 data[240];
+};
+
+#define RAW_BYTES(address)                                                     \
+	((struct raw_bytes *)bpf_rdonly_cast((void *)((address) - 16),             \
+					     bpf_core_type_id_kernel(struct ip_options)))
+
+static __always_inline u64 read_u64(u64 address)
+{
+	return *(volatile u64 *)RAW_BYTES(address)->data;
+}
+
+static __always_inline u32 read_u32(u64 address)
+{
+	return *(volatile u32 *)RAW_BYTES(address)->data;
+}
+
+static __always_inline u8 read_u8(u64 address)
+{
+	return *(volatile u8 *)RAW_BYTES(address)->data;
+}
+
+static __always_inline void view_skb(struct skb_view *view, u64 address)
+{
+	struct sk_buff *skb = bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct sk_buff));
+
+	view->head = (u64)skb->head;
+	view->data = (u64)skb->data;
+	view->dev = (u64)skb->dev;
+	view->len = skb->len;
+	view->data_len = skb->data_len;
+	view->mark = skb->mark;
+	view->network_header = skb->network_header;
+	view->mac_header = skb->mac_header;
+}
+
+#else
+
+static __always_inline u64 read_u64(u64 address)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+static __always_inline u32 read_u32(u64 address)
+{
+	u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+static __always_inline u8 read_u8(u64 address)
+{
+	u8 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+/* All members that we read lie below this offset; sk_buff is 232 bytes or so. */
+#define SKB_COPY_BYTES 232
+
+#define COPIED(copy, type, member)                                             \
+	(*(type *)((copy) + bpf_core_field_offset(struct sk_buff, member)))
+
+/* One copy of the whole struct is cheaper than a helper call a member. */
+static __always_inline void view_skb(struct skb_view *view, u64 address)
+{
+	u8 copy[SKB_COPY_BYTES] __attribute__((aligned(8))) = {};
+
+	bpf_probe_read_kernel(copy, sizeof(copy), (void *)address);
+	view->head = COPIED(copy, u64, head);
+	view->data = COPIED(copy, u64, data);
+	view->dev = COPIED(copy, u64, dev);
+	view->len = COPIED(copy, u32, len);
+	view->data_len = COPIED(copy, u32, data_len);
+	view->mark = COPIED(copy, u32, mark);
+	view->network_header = COPIED(copy, u16, network_header);
+	view->mac_header = COPIED(copy, u16, mac_header);
+}
+
+#endif
+
+#endif

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * track.h - which skbs are followed: how a journey starts, which skbs join it,
+ * how an skb ends.
+ *
+ * The map tracked is keyed by the skb's address, so an entry must go before
+ * the address can be used again: every way in which the kernel lets go of an
+ * skb ends here (docs/kernels.md lists them).
+ */
+#ifndef OTEL_KPROBE_TRACK_H
+#define OTEL_KPROBE_TRACK_H
+
+#include "facts.h"
+#include "maps.h"
+#include "match.h"
+#include "ring.h"
+
+#define CPU_SHIFT 48
+#define MAX_SEGMENTS 64
+#define PAGE_SIZE_BYTES 4096
+#define LOWEST_KERNEL_ADDRESS 0x8000000000000000ULL
+#define HIGHEST_POINTER (~0ULL - PAGE_SIZE_BYTES) /* above: ERR_PTR */
+
+/* Unique within one run, never 0; equal to no other CPU's. */
+static __always_inline u64 new_journey(struct cpu_state *cpu)
+{
+	return ((u64)(bpf_get_smp_processor_id() + 1) << CPU_SHIFT) | ++cpu->next_journey;
+}
+
+/* Reads and sends facts when something of them differs from what was sent. */
+static __always_inline void refresh_facts(struct cpu_state *cpu, struct tracked_skb *state,
+					  const struct skb_view *view, u64 skb, u32 tid)
+{
+	u64 fingerprint = fingerprint_of(view);
+	struct facts_record *facts;
+
+	if (state->dev == view->dev && state->mark == view->mark &&
+	    state->tid == tid && state->fingerprint == fingerprint)
+		return;
+	state->dev = view->dev;
+	state->mark = view->mark;
+	state->tid = tid;
+	state->fingerprint = fingerprint;
+	state->facts++;
+	facts = bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
+	if (!facts) {
+		cpu->ring_full_facts++;
+		return;
+	}
+	read_facts(facts, view, skb);
+	facts->journey = state->journey;
+	facts->number = state->facts;
+	bpf_ringbuf_submit(facts, wakeup_flag(cpu));
+}
+
+/* Is this packet one of our exporter's own? Both directions count. */
+static __noinline int is_own(const struct facts_record *facts)
+{
+	struct own_flow flow = {};
+
+	__builtin_memcpy(flow.local, facts->source, 16);
+	__builtin_memcpy(flow.remote, facts->destination, 16);
+	flow.local_port = facts->source_port;
+	flow.remote_port = facts->destination_port;
+	if (bpf_map_lookup_elem(&own_flows, &flow))
+		return 1;
+	__builtin_memcpy(flow.local, facts->destination, 16);
+	__builtin_memcpy(flow.remote, facts->source, 16);
+	flow.local_port = facts->destination_port;
+	flow.remote_port = facts->source_port;
+	return bpf_map_lookup_elem(&own_flows, &flow) != 0;
+}
+
+/* Begins to follow skb; NULL when it is our own or there is no room. */
+static __always_inline struct tracked_skb *start_journey(struct cpu_state *cpu,
+						     const struct skb_view *view, u64 skb)
+{
+	struct facts_record *facts = bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
+	struct tracked_skb state = {};
+
+	if (!facts) {
+		cpu->ring_full_facts++;
+		return 0;
+	}
+	read_facts(facts, view, skb);
+	if (is_own(facts)) {
+		bpf_ringbuf_discard(facts, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	state.journey = new_journey(cpu);
+	state.dev = view->dev;
+	state.mark = view->mark;
+	state.tid = facts->tid;
+	state.fingerprint = fingerprint_of(view);
+	state.facts = 1;
+	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
+		bpf_ringbuf_discard(facts, BPF_RB_NO_WAKEUP);
+		cpu->tracked_full++;
+		return 0;
+	}
+	__sync_fetch_and_add(&live, 1);
+	facts->journey = state.journey;
+	facts->number = 1;
+	facts->flags |= FACTS_START;
+	bpf_ringbuf_submit(facts, wakeup_flag(cpu));
+	return bpf_map_lookup_elem(&tracked, &skb);
+}
+
+/* One new skb joins the journey of parent, with what is known of it. */
+static __always_inline void join_journey(struct cpu_state *cpu, u64 parent, u64 journey, u64 skb)
+{
+	struct tracked_skb *known = bpf_map_lookup_elem(&tracked, &parent);
+	struct tracked_skb state = {};
+	struct clone_record *clone;
+
+	state.journey = journey;
+	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
+		if (!bpf_map_lookup_elem(&tracked, &skb))
+			cpu->tracked_full++;
+		return;
+	}
+	__sync_fetch_and_add(&live, 1);
+	clone = bpf_ringbuf_reserve(&ring, sizeof(*clone), 0);
+	if (!clone) {
+		cpu->ring_full_facts++;
+		return;
+	}
+	clone->kind = RECORD_CLONE;
+	clone->flags = 0;
+	clone->cpu = bpf_get_smp_processor_id();
+	clone->tid = known ? known->tid : 0;
+	clone->journey = journey;
+	clone->skb = skb;
+	clone->parent = parent;
+	clone->at_mono_ns = bpf_ktime_get_ns();
+	bpf_ringbuf_submit(clone, wakeup_flag(cpu));
+}
+
+/* What a cloning function returned: one skb, or a list of segments. */
+static __noinline int join_returned(u64 parent, u64 journey, u64 skb)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	int i;
+
+	if (!cpu)
+		return 0;
+	for (i = 0; i < MAX_SEGMENTS; i++) {
+		if (skb < LOWEST_KERNEL_ADDRESS || skb > HIGHEST_POINTER || skb == parent)
+			break;
+		join_journey(cpu, parent, journey, skb);
+		skb = (u64)BPF_CORE_READ((struct sk_buff *)skb, next);
+	}
+	return 0;
+}
+
+/* Follows skb no longer, and says how it ended. */
+static __noinline int end_skb(u64 skb, u32 how, u32 reason, u64 location)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	struct tracked_skb *state;
+	struct end_record *end;
+	u64 journey;
+	u32 entered;
+
+	if (!live || !cpu)
+		return 0;
+	state = bpf_map_lookup_elem(&tracked, &skb);
+	if (!state)
+		return 0;
+	journey = state->journey;
+	entered = state->entered;
+	if (bpf_map_delete_elem(&tracked, &skb))
+		return 0;
+	__sync_fetch_and_add(&live, -1);
+	end = bpf_ringbuf_reserve(&ring, sizeof(*end), 0);
+	if (!end) {
+		cpu->ring_full_ends++;
+		return 0;
+	}
+	end->kind = RECORD_END;
+	end->how = how;
+	end->cpu = bpf_get_smp_processor_id();
+	end->tid = bpf_get_current_pid_tgid();
+	end->journey = journey;
+	end->skb = skb;
+	end->at_mono_ns = bpf_ktime_get_ns();
+	end->location = location;
+	end->reason = reason;
+	end->entered = entered;
+	bpf_ringbuf_submit(end, wakeup_flag(cpu));
+	return 1;
+}
+
+#endif

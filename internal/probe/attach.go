@@ -1,0 +1,234 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/cilium/ebpf/link"
+
+	"github.com/otel-kprobe/otel-kprobe/bpf"
+)
+
+// AttachOptions say what to attach to and how.
+type AttachOptions struct {
+	Backend   Backend
+	Functions []Function
+	EntryOnly bool // no returns
+	// Progress is called with the number of functions that are attached by
+	// now; from one goroutine at a time. Nil is allowed.
+	Progress func(done int)
+}
+
+// Attachment is what is attached. Nothing of it outlives the process.
+type Attachment struct {
+	entries, returns, ends []link.Link
+	// Attached is the number of functions whose entry is probed.
+	Attached int
+	// Refused are the functions that the kernel would not attach to.
+	Refused []Skipped
+}
+
+// Attach makes the probes live: first what ends the tracking of an skb, then
+// the returns, then the entries, so that nothing begins that can't be ended.
+// On error nothing stays attached. An error of a cancelled ctx is ctx.Err().
+func Attach(ctx context.Context, objects *bpf.Objects, o AttachOptions) (*Attachment, error) {
+	a := &Attachment{}
+	err := a.attachEnds(objects, o.Backend)
+	if err == nil {
+		if o.Backend == BackendKprobe {
+			err = a.attachSingles(ctx, objects, o)
+		} else {
+			err = a.attachMulti(objects, o)
+		}
+	}
+	if err == nil && a.Attached == 0 {
+		err = a.nothingAttached()
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+func (a *Attachment) nothingAttached() error {
+	if len(a.Refused) == 0 {
+		return errors.New("attach probes: there is no function to attach to")
+	}
+	first := a.Refused[0]
+	return fmt.Errorf("attach probes: the kernel refused all %d functions, %s because: %s",
+		len(a.Refused), first.Name, first.Reason)
+}
+
+// attachEnds attaches the tracepoints and those of the freeing functions that
+// this kernel has.
+func (a *Attachment) attachEnds(objects *bpf.Objects, backend Backend) error {
+	for _, name := range []string{bpf.ProgramKfreeSkb, bpf.ProgramConsumeSkb} {
+		tp, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: objects.Programs[name]})
+		if err != nil {
+			return fmt.Errorf("attach to tracepoint skb:%s: %w", name, err)
+		}
+		a.ends = append(a.ends, tp)
+	}
+	for _, end := range endFunctions() {
+		probe, err := attachEnd(objects, backend, end)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrInvalid) {
+			continue // inlined or renamed in this kernel: docs/kernels.md
+		}
+		if err != nil {
+			return fmt.Errorf("attach to %s, which frees an skb: %w", end.function, err)
+		}
+		a.ends = append(a.ends, probe)
+	}
+	return nil
+}
+
+func attachEnd(objects *bpf.Objects, backend Backend, end endFunction) (link.Link, error) {
+	program := objects.Programs[end.program]
+	if backend == BackendKprobe {
+		return link.Kprobe(end.function, program, nil)
+	}
+	return link.KprobeMulti(program, link.KprobeMultiOptions{Symbols: []string{end.function}})
+}
+
+// attachMulti makes one link for each program, for all of its functions.
+func (a *Attachment) attachMulti(objects *bpf.Objects, o AttachOptions) error {
+	groups := make(map[string][]Function)
+	for _, f := range o.Functions {
+		groups[f.program()] = append(groups[f.program()], f)
+	}
+	if o.Backend == BackendMulti && !o.EntryOnly {
+		attach := func(opts link.KprobeMultiOptions) (link.Link, error) {
+			return link.KretprobeMulti(objects.Programs[bpf.ProgramLeave], opts)
+		}
+		// A function that refuses its return is left out of the entries below.
+		links, refused, err := attachGroup(o.Functions, attach)
+		if err != nil {
+			return fmt.Errorf("attach to the returns: %w", err)
+		}
+		a.returns = append(a.returns, links...)
+		a.Refused = append(a.Refused, refused...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(groups)) {
+		attach := func(opts link.KprobeMultiOptions) (link.Link, error) {
+			opts.Session = o.Backend == BackendSession
+			return link.KprobeMulti(objects.Programs[name], opts)
+		}
+		group := without(groups[name], a.Refused)
+		links, refused, err := attachGroup(group, attach)
+		if err != nil {
+			return fmt.Errorf("attach program %s: %w", name, err)
+		}
+		a.entries = append(a.entries, links...)
+		a.Refused = append(a.Refused, refused...)
+		a.Attached += len(group) - len(refused)
+		if o.Progress != nil {
+			o.Progress(a.Attached)
+		}
+	}
+	return nil
+}
+
+// attachGroup attaches to all functions with one link. The kernel refuses all
+// when it refuses one, so a refused group is halved until the culprits stand
+// alone; they come back as refused.
+func attachGroup(functions []Function, attach func(link.KprobeMultiOptions) (link.Link, error)) ([]link.Link, []Skipped, error) {
+	if len(functions) == 0 {
+		return nil, nil, nil
+	}
+	l, err := attach(multiOptions(functions))
+	if err == nil {
+		return []link.Link{l}, nil, nil
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return nil, nil, err
+	}
+	if len(functions) == 1 {
+		return nil, []Skipped{{Name: functions[0].Name, Module: functions[0].Module, Reason: err.Error()}}, nil
+	}
+	half := len(functions) / 2
+	links, refused, err := attachGroup(functions[:half], attach)
+	if err != nil {
+		return nil, nil, err
+	}
+	more, alsoRefused, err := attachGroup(functions[half:], attach)
+	if err != nil {
+		return nil, nil, errors.Join(err, closeAll(links))
+	}
+	return append(links, more...), append(refused, alsoRefused...), nil
+}
+
+// multiOptions names the functions by address where all are known: the kernel
+// then need not look 1,500 symbols up, which takes twice as long.
+func multiOptions(functions []Function) link.KprobeMultiOptions {
+	addresses := make([]uintptr, 0, len(functions))
+	symbols := make([]string, 0, len(functions))
+	for _, f := range functions {
+		symbols = append(symbols, f.Name)
+		if f.Addr != 0 {
+			addresses = append(addresses, uintptr(f.Addr))
+		}
+	}
+	if len(addresses) == len(functions) {
+		return link.KprobeMultiOptions{Addresses: addresses}
+	}
+	return link.KprobeMultiOptions{Symbols: symbols}
+}
+
+// Missed sums the hits that the kernel's multi links left out because of
+// recursion (Linux 6.7+, else 0).
+func (a *Attachment) Missed() uint64 {
+	var sum uint64
+	for _, l := range slices.Concat(a.entries, a.returns) {
+		info, err := l.Info()
+		if err != nil {
+			continue // single kprobes of 5.10 cannot be asked
+		}
+		if multi := info.KprobeMulti(); multi != nil {
+			sum += multi.Missed
+		}
+	}
+	return sum
+}
+
+// Close detaches everything: the entries first, so that no frame begins whose
+// return is no longer seen.
+func (a *Attachment) Close() error {
+	err := errors.Join(closeAll(a.entries), closeAll(a.returns), closeAll(a.ends))
+	a.entries, a.returns, a.ends = nil, nil, nil
+	return err
+}
+
+// closers bounds the goroutines that detach; each waits for RCU in the kernel.
+const closers = 64
+
+func closeAll(links []link.Link) error {
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+		gate = make(chan struct{}, closers)
+	)
+	for _, l := range links {
+		wg.Add(1)
+		gate <- struct{}{}
+		go func() {
+			defer wg.Done()
+			if err := l.Close(); err != nil {
+				mu.Lock()
+				errs = append(errs, fmt.Errorf("detach probe: %w", err))
+				mu.Unlock()
+			}
+			<-gate
+		}()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

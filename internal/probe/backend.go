@@ -1,0 +1,66 @@
+package probe
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/otel-kprobe/otel-kprobe/bpf"
+)
+
+// Backend is a way of attaching to many functions. All of them report entry
+// and return; they differ in what they need and cost (docs/kernels.md).
+type Backend string
+
+// ParseBackend accepts the names of the backends.
+func ParseBackend(name string) (Backend, error) {
+	switch b := Backend(name); b {
+	case BackendSession, BackendMulti, BackendKprobe:
+		return b, nil
+	}
+	return "", fmt.Errorf("choose backend %q: use auto, session, multi or kprobe", name)
+}
+
+// Kind is the BPF object that serves the backend.
+func (b Backend) Kind() bpf.Kind {
+	if b == BackendSession {
+		return bpf.Session
+	}
+	return bpf.Classic
+}
+
+// AttachType is what the probe programs are loaded for.
+func (b Backend) AttachType() ebpf.AttachType {
+	switch b {
+	case BackendSession:
+		return ebpf.AttachTraceKprobeSession
+	case BackendMulti:
+		return ebpf.AttachTraceKprobeMulti
+	default:
+		return ebpf.AttachNone
+	}
+}
+
+// Programs names the BPF programs that following these functions takes.
+func (b Backend) Programs(functions []Function, entryOnly bool) []string {
+	names := []string{
+		bpf.ProgramKfreeSkb, bpf.ProgramConsumeSkb, bpf.ProgramEvict,
+		bpf.ProgramEndFreed, bpf.ProgramEndMerged, bpf.ProgramEndDeferred,
+	}
+	seen := make(map[string]bool)
+	for _, f := range functions {
+		if name := f.program(); !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	if b != BackendSession && !entryOnly {
+		names = append(names, bpf.ProgramLeave)
+	}
+	return names
+}
+
+// program names the BPF program for the function's entry.
+func (f Function) program() string {
+	return bpf.ProbeProgram(f.Arg, f.Indirect, f.NoStart, f.Clones)
+}

@@ -1,0 +1,25 @@
+package probe
+
+import "github.com/otel-kprobe/otel-kprobe/bpf"
+
+// endFunction frees its first argument without one of the tracepoints
+// skb:kfree_skb and skb:consume_skb having told so.
+type endFunction struct {
+	function string
+	program  string
+}
+
+// endFunctions lists every way out of tracking besides the tracepoints. Which
+// of them exist as functions depends on version and compiler; each is followed
+// by another one on the kernels where it does not (docs/kernels.md).
+func endFunctions() []endFunction {
+	return []endFunction{
+		{"__kfree_skb", bpf.ProgramEndFreed},
+		{"kfree_skbmem", bpf.ProgramEndFreed},
+		{"skb_release_head_state", bpf.ProgramEndFreed},
+		{"__consume_stateless_skb", bpf.ProgramEndFreed},
+		{"napi_skb_free_stolen_head", bpf.ProgramEndMerged},
+		{"kfree_skb_partial", bpf.ProgramEndMerged},
+		{"skb_attempt_defer_free", bpf.ProgramEndDeferred},
+	}
+}
