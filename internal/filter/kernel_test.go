@@ -11,6 +11,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/rlimit"
 )
 
 // These tests load translated filters into the running kernel and compare its
@@ -24,7 +25,7 @@ const (
 	inCaplen  = 8
 	inWirelen = 12
 	inPacket  = 17 // odd on purpose
-	inSize    = 65536
+	inSize    = 4096
 )
 
 func kernelModes(t *testing.T) []Options {
@@ -67,6 +68,9 @@ func harness(kind ebpf.ProgramType, symbol string, m *ebpf.Map) *ebpf.ProgramSpe
 
 func newInput(t *testing.T) *ebpf.Map {
 	t.Helper()
+	if err := rlimit.RemoveMemlock(); err != nil { // before Linux 5.11
+		t.Fatal(err)
+	}
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: inSize, MaxEntries: 1})
 	if err != nil {
 		t.Fatal(err)
