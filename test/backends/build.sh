@@ -19,7 +19,8 @@ readonly GOLANGCI_LINT_VERSION=2.15.0
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 readonly here
-readonly bin=${OTEL_KPROBE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-kprobe}/bin
+bin=$(realpath -m -- "${OTEL_KPROBE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-kprobe}")/bin
+readonly bin
 work=
 
 say() { printf 'build.sh: %s\n' "$*" >&2; }
@@ -84,6 +85,8 @@ provide() {
     flock 9
     if [[ ! -x $path ]]; then
       started=$SECONDS
+      # What a killed build left; nobody else builds while this holds the lock.
+      rm -rf -- "$bin"/.build.*
       say "building $tool into $path (minutes, once)"
       work=$(mktemp -d "$bin/.build.XXXXXX")
       export GOBIN=$work/gobin
@@ -102,6 +105,8 @@ main() {
   [[ $# -eq 1 ]] || die "usage: build.sh collector|jaeger|golangci-lint|all"
   command -v go >/dev/null || die "go is not on PATH: install the Go version that go.mod names"
   trap remove_work EXIT
+  # GOVERSION, part of the linter's name, is the one of the directory's module.
+  cd -- "$here"
   # The tools are modules of their own: neither a workspace nor -mod=vendor of
   # the caller is theirs.
   export GOWORK=off GOFLAGS="-p=${OTEL_KPROBE_BUILD_JOBS:-1} -buildvcs=false" CGO_ENABLED=0

@@ -38,6 +38,7 @@ exporters:
 extensions:
   health_check: {endpoint: "{{.Health}}"}
 service:
+  telemetry: {logs: {level: warn}}
   pipelines:
     traces:
       exporters: [file/e2e{{if .Jaeger}}, otlp_grpc/jaeger{{end}}]

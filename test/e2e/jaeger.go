@@ -43,6 +43,7 @@ func StartJaeger(ctx context.Context, dir string) (*Jaeger, error) {
 		}
 		args := []string{
 			"--collector.otlp.enabled=true",
+			"--log-level=warn",
 			// The agent's sockets cannot be turned off, and nobody needs to know them.
 			"--processor.jaeger-binary.server-host-port=" + loopback + ":0",
 			"--processor.jaeger-compact.server-host-port=" + loopback + ":0",
