@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"strconv"
-	"unicode/utf8"
+	"strings"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/event"
 )
@@ -77,6 +77,7 @@ func (c *nameCache) function(addr uint64) *function {
 		return f
 	}
 	f := &function{Function: c.names.Function(addr)}
+	f.Name, f.Module = valid(f.Name), valid(f.Module)
 	if f.Name == "" {
 		f.Name = "unknown function"
 		if c.raw {
@@ -98,7 +99,7 @@ func (c *nameCache) location(addr uint64) string {
 	if s, ok := c.locations[addr]; ok {
 		return s
 	}
-	s := c.names.Location(addr)
+	s := valid(c.names.Location(addr))
 	if s == "" && c.raw {
 		s = "0x" + strconv.FormatUint(addr, 16)
 	}
@@ -110,7 +111,7 @@ func (c *nameCache) reason(v uint32) string {
 	if s, ok := c.reasons[v]; ok {
 		return s
 	}
-	s := c.names.DropReason(v)
+	s := valid(c.names.DropReason(v))
 	if s == "" {
 		s = "reason 0x" + strconv.FormatUint(uint64(v), 16)
 	}
@@ -121,11 +122,14 @@ func (c *nameCache) netNS(inum uint32) string {
 	if s, ok := c.netns[inum]; ok {
 		return s
 	}
-	return remember(c.netns, inum, c.names.NetNS(inum))
+	return remember(c.netns, inum, valid(c.names.NetNS(inum)))
 }
 
-// fixedString returns a NUL-terminated name as valid UTF-8: a command may be
-// called anything, and OTLP strings must be UTF-8.
+// valid repairs a name: a command or a namespace may be called anything, and a
+// receiver refuses a whole message for one string that is not UTF-8.
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// fixedString returns a NUL-terminated name.
 func (c *nameCache) fixedString(b [16]byte) string {
 	if b[0] == 0 {
 		return ""
@@ -137,11 +141,7 @@ func (c *nameCache) fixedString(b [16]byte) string {
 	if i := bytes.IndexByte(raw, 0); i >= 0 {
 		raw = raw[:i]
 	}
-	s := string(raw)
-	if !utf8.ValidString(s) {
-		s = string(bytes.ToValidUTF8(raw, []byte("\uFFFD")))
-	}
-	return remember(c.fixed, b, s)
+	return remember(c.fixed, b, valid(string(raw)))
 }
 
 // address returns the text form of an IP address, "" without a family.

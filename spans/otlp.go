@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+	"strings"
 )
 
 // Tags of the protobuf fields that we write: field number << 3 | wire type
@@ -245,6 +246,7 @@ type Envelope struct {
 
 // NewEnvelope encodes a resource and a scope.
 func NewEnvelope(r Resource, s Scope) *Envelope {
+	r, s = validUTF8(r, s)
 	e := &Envelope{json: newJSONEnvelope(r, s)}
 	var body []byte
 	for i := range r.Attrs {
@@ -266,6 +268,24 @@ func NewEnvelope(r Resource, s Scope) *Envelope {
 		e.end = appendString(nil, tagResourceSpansSchemaURL, r.SchemaURL)
 	}
 	return e
+}
+
+// validUTF8 repairs what comes from the environment: receivers refuse a whole
+// message for one string that is not UTF-8.
+func validUTF8(r Resource, s Scope) (Resource, Scope) {
+	fix := func(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+	attrs := make([]ResourceAttr, len(r.Attrs))
+	for i, a := range r.Attrs {
+		a.Key, a.Str = fix(a.Key), fix(a.Str)
+		list := make([]string, len(a.List))
+		for k := range a.List {
+			list[k] = fix(a.List[k])
+		}
+		a.List = list
+		attrs[i] = a
+	}
+	return Resource{Attrs: attrs, SchemaURL: fix(r.SchemaURL)},
+		Scope{Name: fix(s.Name), Version: fix(s.Version), SchemaURL: fix(s.SchemaURL)}
 }
 
 // front is the room that Close needs before the spans.
