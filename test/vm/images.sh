@@ -3,6 +3,7 @@
 #   images.sh kernel SERIES    vmlinuz, config, modules.ext4, initrd
 #   images.sh root [--peers]   root.ext4; --peers adds pwru, bpftrace, bcc tools
 #   images.sh all              everything, all kernels
+#   images.sh list             nothing built: the kernel series, oldest first
 # A cache directory's name ends in a hash of its recipe (this file, package
 # lists), so a change rebuilds it; old ones stay until
 # the cache directory is removed.
@@ -11,14 +12,14 @@ shopt -s nullglob
 . "$(dirname "$0")/lib.sh"
 
 root_packages=(
-	ca-certificates curl ethtool fio iperf3 iproute2 iputils-ping kmod nftables
+	ca-certificates curl e2fsprogs ethtool fio iperf3 iproute2 iputils-ping kmod nftables
 	procps tcpdump wireguard-tools dmsetup
 )
 peer_packages=(bpftrace libbpf-tools pwru)
 
-# Modules that the initramfs loads before the root can be mounted and watched;
+# Modules that the initramfs loads before it mounts the root;
 # those that a kernel has built in are skipped.
-early_modules=(virtio_pci virtio_console overlay)
+early_modules=(virtio_pci virtio_console virtio_net overlay)
 
 # --- kernels -----------------------------------------------------------------
 
@@ -175,8 +176,9 @@ all)
 	"$self" root
 	"$self" root --peers
 	;;
+list) printf '%s\n' "${vm_kernels[@]}" ;;
 build-kernel) build_kernel "$2" "$3" ;;
 build-root) build_root "$2" "$3" ;;
 pack-root) pack_root "$2" "$3" "$4" ;;
-*) vm_fail "usage: images.sh kernel SERIES | root [--peers] | all" ;;
+*) vm_fail "usage: images.sh kernel SERIES | root [--peers] | all | list" ;;
 esac

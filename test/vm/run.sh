@@ -34,6 +34,10 @@ console='' vm_report='' shell='' environment=()
 parse() {
 	while [[ $# -gt 0 ]]; do
 		case $1 in
+		--icount | --peers | --shell | --help | -h | --) ;;
+		--*) [[ $# -ge 2 ]] || vm_fail "option $1 needs a value: see run.sh --help" ;;
+		esac
+		case $1 in
 		--kernel) kernel=$2 ;;
 		--share) share=$2 ;;
 		--out) out=$2 ;;
@@ -57,7 +61,7 @@ parse() {
 		esac
 		case $1 in
 		--icount | --peers | --shell) shift ;;
-		*) [[ $# -ge 2 ]] && shift 2 || vm_fail "option $1 needs a value" ;;
+		*) shift 2 ;;
 		esac
 	done
 	command=("$@")
@@ -88,17 +92,20 @@ make_initrd() {
 # Prints the terminal's size as stty takes it: a serial line does not carry it.
 terminal_size() {
 	local rows columns
-	read -r rows columns < <(stty size 2>/dev/null) || { rows=24 columns=80; }
+	read -r rows columns < <(stty size 2>/dev/null) || true
+	[[ ${rows:-0} -gt 0 ]] || { rows=24 columns=80; }
 	echo "rows $rows cols $columns"
 }
 
 make_disks() {
 	local size
 	truncate -s "${scratch}M" "$work/scratch.img"
+	# Takes a tar of /out, which is memory in the guest; sparse.
+	truncate -s "$((mem + 64))M" "$work/out.img" || vm_fail "--mem $mem is not a number of MiB"
 	[[ -n $share ]] || return 0
 	size=$(du -s --apparent-size --block-size=1M "$share" | cut -f1)
 	mke2fs -q -t ext4 -O ^has_journal -m 0 -d "$share" "$work/share.img" \
-		"$((size * 5 / 4 + 16))M" 2>"$work/mke2fs.log" ||
+		"$((size * 5 / 4 + 16))M" >/dev/null 2>"$work/mke2fs.log" ||
 		vm_fail "cannot make a disk of --share $share: $(tail -n 1 "$work/mke2fs.log")"
 }
 
@@ -118,13 +125,15 @@ make_machine() {
 	add_disk modules "$image/modules.ext4" on
 	[[ -z $share ]] || add_disk share "$work/share.img" on
 	add_disk scratch "$work/scratch.img" off
+	add_disk out "$work/out.img" off
 	qemu+=(-device nvme,id=sys,serial=sys,max_ioqpairs=2
 		-device nvme-ns,bus=sys,nsid=1,drive=root
 		-device nvme-ns,bus=sys,nsid=2,drive=modules)
 	[[ -z $share ]] || qemu+=(-device nvme-ns,bus=sys,nsid=3,drive=share)
+	[[ -z $out ]] || qemu+=(-device nvme-ns,bus=sys,nsid=4,drive=out)
 	qemu+=(-device nvme,serial=scratch,drive=scratch,max_ioqpairs=2
 		-netdev user,id=net -device virtio-net-pci,netdev=net,romfile=
-		-device virtio-rng-pci -device virtio-serial-pci)
+		-device virtio-rng-pci -device virtio-serial-pci,ioeventfd=off)
 	if [[ -n $shell ]]; then
 		qemu+=(-serial mon:stdio)
 		return
@@ -133,61 +142,51 @@ make_machine() {
 	add_port stdout "$work/stdout"
 	add_port stderr "$work/stderr"
 	add_port control "$work/control"
-	[[ -z $out ]] || add_port out "$work/out"
 }
 
 add_disk() {
 	qemu+=(-blockdev "driver=raw,node-name=$1,read-only=$3,file.driver=file,file.filename=$2,file.locking=off")
 }
 
+# Adds a virtio-serial port into a file. A write in the guest returns when its
+# bytes are in the file: ioeventfd=off makes QEMU handle it in place, and a file,
+# unlike a pipe, never makes it wait. With both otherwise, the last bytes before
+# power-off get lost.
 add_port() {
 	qemu+=(-chardev "file,id=$1,path=$2" -device "virtserialport,chardev=$1,name=$1")
 }
 
 # --- running -----------------------------------------------------------------
 
-# Starts the readers of the guest's output. This shell holds the pipes open, so
-# that the readers neither block before QEMU opens them nor end too early.
+# Copies the guest's output to ours as it comes, until the process $1 ends.
 start_readers() {
-	readers=()
-	mkfifo "$work/stdout" "$work/stderr" "$work/out"
-	cat "$work/stdout" &
+	tail -c +1 -f -s 0.1 --pid="$1" "$work/stdout" 2>/dev/null &
+	readers=($!)
+	tail -c +1 -f -s 0.1 --pid="$1" "$work/stderr" >&2 2>/dev/null &
 	readers+=($!)
-	cat "$work/stderr" >&2 &
-	readers+=($!)
-	if [[ -n $out ]]; then
-		mkdir -p "$out"
-		tar --no-same-owner -C "$out" -xf "$work/out" 2>"$work/tar.log" &
-		readers+=($!)
-	fi
-	exec 7<>"$work/stdout" 8<>"$work/stderr" 9<>"$work/out"
-}
-
-# Lets the readers drain their pipes and waits for them.
-finish_readers() {
-	exec 7>&- 8>&- 9>&-
-	local reader status=0
-	for reader in "${readers[@]}"; do wait "$reader" || status=$?; done
-	return "$status"
 }
 
 run_command() {
 	local status=0 state
-	: >"$work/control"
-	start_readers
+	: | tee "$work/control" "$work/console" "$work/stdout" >"$work/stderr"
 	# QEMU must not outlive this script, however that ends.
 	setpriv --pdeathsig TERM timeout --signal=KILL "$timeout" \
 		setpriv --pdeathsig KILL "${qemu[@]}" </dev/null 2>"$work/qemu.log" &
 	qemu_pid=$!
+	start_readers "$qemu_pid"
 	wait "$qemu_pid" 2>/dev/null || status=$?
 	qemu_pid=''
+	wait "${readers[@]}" || true
 	state=$(tail -n 1 "$work/control")
-	if [[ $state != exit\ * ]]; then
-		finish_readers || true
-		fail_run "$status" "${state:-}"
-	fi
-	finish_readers || vm_fail "cannot write the guest's output or files: $(cat "$work/tar.log" 2>/dev/null | tail -n 1)"
+	[[ $state == exit\ * ]] || fail_run "$status" "$state"
+	[[ -z $out ]] || fetch_files
 	exit "${state#exit }"
+}
+
+fetch_files() {
+	mkdir -p "$out"
+	tar --no-same-owner -C "$out" -xf "$work/out.img" 2>"$work/tar.log" ||
+		vm_fail "cannot unpack the guest's /out into $out: $(head -n 1 "$work/tar.log")"
 }
 
 # Says in one sentence why the guest gave no exit status: $1 is QEMU's status,
@@ -226,7 +225,7 @@ parse "$@"
 vm_need qemu-system-x86_64 busybox mke2fs setpriv
 image=$("$vm_dir/images.sh" kernel "$kernel")
 root=$("$vm_dir/images.sh" root $peers)
-work=$(mktemp -d)
+work=$(mktemp -d -t otel-kprobe-vm.XXXXXX)
 qemu_pid=''
 trap cleanup EXIT
 trap 'exit 130' INT
