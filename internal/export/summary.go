@@ -1,0 +1,160 @@
+package export
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/otel-kprobe/otel-kprobe/internal/journey"
+)
+
+// Summary is what a run came to. Its JSON names are stable: programs read them
+// from the file of --summary-file.
+type Summary struct {
+	DurationNs uint64 `json:"duration_ns"` // from listening to the end
+	Attached   uint64 `json:"probes_attached"`
+	Skipped    uint64 `json:"probes_skipped"`
+	Frames     uint64 `json:"frames"` // that came from the kernel
+	Traces     uint64 `json:"traces"`
+	Spans      uint64 `json:"spans"`
+	// KernelLost is what the kernel side could not send or follow, by counter.
+	KernelLost map[string]uint64 `json:"kernel_lost"`
+	Tracker    TrackerSummary    `json:"tracker"`
+	Exporters  []ExporterSummary `json:"exporters"`
+}
+
+// TrackerSummary says what became of the journeys.
+type TrackerSummary struct {
+	Open       uint64 `json:"open"`        // not emitted
+	Evicted    uint64 `json:"evicted"`     // journeys closed to make room
+	Late       uint64 `json:"late"`        // events that came after their journey was emitted
+	LateFrames uint64 `json:"late_frames"` // frames among them
+	LeftOut    uint64 `json:"left_out"`    // events beyond what one journey may have
+	LeftFrames uint64 `json:"left_frames"` // frames among them
+	Unfinished uint64 `json:"unfinished"`  // journeys whose end was not seen
+	LostFrames uint64 `json:"lost_frames"` // frames that were entered and never came
+	LostStarts uint64 `json:"lost_starts"` // journeys whose start never came
+	LostEnds   uint64 `json:"lost_ends"`   // skbs whose end never came
+}
+
+// NewTrackerSummary takes what a journey.Tracker counted.
+func NewTrackerSummary(s journey.Stats) TrackerSummary {
+	return TrackerSummary{
+		Open: s.Open, Evicted: s.Evicted, Late: s.LateEvents, LateFrames: s.LateFrames,
+		LeftOut: s.LeftOut, LeftFrames: s.LeftOutFrames, Unfinished: s.Unfinished,
+		LostFrames: s.LostFrames, LostStarts: s.LostStarts, LostEnds: s.LostEnds,
+	}
+}
+
+// ExporterSummary says what became of the spans that an exporter got. Spans is
+// the sum of those exported, dropped, rejected, failed and unsent.
+type ExporterSummary struct {
+	Name     string `json:"name"` // as in --exporter
+	Traces   uint64 `json:"traces"`
+	Spans    uint64 `json:"spans"`
+	Exported uint64 `json:"exported"`
+	Dropped  uint64 `json:"dropped"`
+	Rejected uint64 `json:"rejected"`
+	Failed   uint64 `json:"failed"`
+	Unsent   uint64 `json:"unsent"`
+	Batches  uint64 `json:"batches"`
+	Bytes    uint64 `json:"bytes"`
+}
+
+// NewExporterSummary takes what an exporter counted.
+func NewExporterSummary(name string, s Stats) ExporterSummary {
+	return ExporterSummary{
+		Name: name, Traces: s.Traces, Spans: s.Spans, Exported: s.Exported, Dropped: s.Dropped,
+		Rejected: s.Rejected, Failed: s.Failed, Unsent: s.Unsent, Batches: s.Batches, Bytes: s.Bytes,
+	}
+}
+
+// Lost is the number of spans that this exporter gave up.
+func (e ExporterSummary) Lost() uint64 { return e.Dropped + e.Rejected + e.Failed + e.Unsent }
+
+// ExportLost is the number of spans that were given up on their way out, by all
+// exporters together.
+func (s *Summary) ExportLost() uint64 {
+	n := uint64(0)
+	for _, e := range s.Exporters {
+		n += e.Lost()
+	}
+	return n
+}
+
+// Count is a counter with its name.
+type Count struct {
+	Name  string
+	Value uint64
+}
+
+// Losses gives every counter of a loss that is not zero, in the order of the
+// way: kernel, tracker, exporters.
+func (s *Summary) Losses() []Count {
+	var all []Count
+	for name, value := range s.KernelLost {
+		all = append(all, Count{"kernel " + name, value})
+	}
+	slices.SortFunc(all, func(a, b Count) int { return strings.Compare(a.Name, b.Name) })
+	t := &s.Tracker
+	all = append(
+		all,
+		Count{"lost frames", t.LostFrames}, Count{"late events", t.Late}, Count{"left-out events", t.LeftOut},
+		Count{"lost starts", t.LostStarts}, Count{"lost ends", t.LostEnds}, Count{"evicted journeys", t.Evicted},
+	)
+	for _, e := range s.Exporters {
+		all = append(
+			all,
+			Count{e.Name + " dropped", e.Dropped}, Count{e.Name + " rejected", e.Rejected},
+			Count{e.Name + " failed", e.Failed}, Count{e.Name + " unsent", e.Unsent},
+		)
+	}
+	return slices.DeleteFunc(all, func(c Count) bool { return c.Value == 0 })
+}
+
+// String gives the summary as one line.
+func (s *Summary) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d frames, %d traces, %d spans", s.Frames, s.Traces, s.Spans)
+	if s.Tracker.Unfinished > 0 {
+		fmt.Fprintf(&b, ", %d unfinished", s.Tracker.Unfinished)
+	}
+	for i, e := range s.Exporters {
+		sep := ","
+		if i == 0 {
+			sep = "; exported"
+		}
+		fmt.Fprintf(&b, "%s %d to %s", sep, e.Exported, e.Name)
+	}
+	losses := s.Losses()
+	if len(losses) == 0 {
+		return b.String() + "; nothing lost"
+	}
+	for i, c := range losses {
+		sep := ","
+		if i == 0 {
+			sep = "; lost:"
+		}
+		fmt.Fprintf(&b, "%s %d (%s)", sep, c.Value, c.Name)
+	}
+	return b.String()
+}
+
+// WriteJSON writes the summary as one JSON object, indented.
+func (s *Summary) WriteJSON(w io.Writer) error {
+	c := *s
+	if c.KernelLost == nil {
+		c.KernelLost = map[string]uint64{}
+	}
+	if c.Exporters == nil {
+		c.Exporters = []ExporterSummary{}
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	if err := e.Encode(c); err != nil {
+		return fmt.Errorf("write the summary: %w", err)
+	}
+	return nil
+}

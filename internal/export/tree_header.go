@@ -1,0 +1,166 @@
+package export
+
+import (
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
+	"github.com/otel-kprobe/otel-kprobe/spans"
+)
+
+// appendHeader appends the line of the packet. Fields that do not fit in the
+// width go to further lines, so that none is cut.
+func (w *tree) appendHeader(dst []byte, t *spans.Trace, width int) []byte {
+	l := &w.line
+	l.reset()
+	l.text = appendClock(l.text, t.Root().StartUnixNs, "15:04:05.000000", w.o.Location)
+	l.end(dim)
+	w.field(bold, string(w.appendKind(nil, t)))
+	if f := t.FirstFacts(); f != nil {
+		if f.Flags&event.FactsTuple != 0 {
+			w.field(bold, string(w.appendTuple(nil, f)))
+		}
+		w.field(plain, string(appendDetails(nil, f)))
+	}
+	w.field(plain, string(w.appendInterfaces(nil, t)))
+	w.field(plain, string(appendDuration(nil, t.ExitMonoNs-min(t.ExitMonoNs, t.EnterMonoNs), w.signs.micro)))
+	w.field(dim, frames(len(t.Spans)-1))
+	w.ending(t)
+	return append(w.wrap(dst, width), '\n')
+}
+
+// field adds a piece, unless it is empty.
+func (w *tree) field(s style, text string) {
+	if text != "" {
+		w.line.add(s, text)
+	}
+}
+
+func frames(n int) string {
+	if n == 1 {
+		return "1 frame"
+	}
+	return strconv.Itoa(n) + " frames"
+}
+
+// wrap appends the fields of a header with two spaces between them.
+func (w *tree) wrap(dst []byte, width int) []byte {
+	const gap, indent = "  ", "    "
+	column, from := 0, 0
+	for i, p := range w.line.pieces {
+		text := w.line.text[from:p.end]
+		from = p.end
+		switch {
+		case i == 0:
+		case width > 0 && column+len(gap)+p.columns > width:
+			dst = append(append(dst, '\n'), indent...)
+			column = len(indent)
+		default:
+			dst = append(dst, gap...)
+			column += len(gap)
+		}
+		dst = appendStyled(dst, p.style, text, w.o.Color)
+		column += utf8.RuneCount(text)
+	}
+	return dst
+}
+
+func (w *tree) appendKind(dst []byte, t *spans.Trace) []byte {
+	dst = append(dst, t.Direction.String()...)
+	if len(dst) > 0 && t.Protocol != "" {
+		dst = append(dst, ' ')
+	}
+	return appendClean(dst, t.Protocol, w.o.ASCII)
+}
+
+func (w *tree) appendTuple(dst []byte, f *event.Facts) []byte {
+	dst = appendEndpoint(dst, f, f.Source, f.SourcePort)
+	dst = append(append(append(dst, ' '), w.signs.arrow...), ' ')
+	return appendEndpoint(dst, f, f.Destination, f.DestinationPort)
+}
+
+// appendDetails appends what tells packets of one tuple apart.
+func appendDetails(dst []byte, f *event.Facts) []byte {
+	switch {
+	case f.Flags&event.FactsICMP != 0:
+		return appendICMP(dst, f)
+	case f.Flags&event.FactsPorts != 0 && f.Protocol == protocolTCP:
+		dst = append(appendTCPFlags(dst, f.TCPFlags), " seq "...)
+		dst = strconv.AppendUint(dst, uint64(f.TCPSeq), 10)
+		return strconv.AppendUint(append(dst, " ack "...), uint64(f.TCPAck), 10)
+	default:
+		return dst
+	}
+}
+
+func appendICMP(dst []byte, f *event.Facts) []byte {
+	name := ""
+	switch {
+	case f.Protocol == protocolICMP && f.ICMPType == 8, f.Protocol == protocolICMPv6 && f.ICMPType == 128:
+		name = "echo request"
+	case f.Protocol == protocolICMP && f.ICMPType == 0, f.Protocol == protocolICMPv6 && f.ICMPType == 129:
+		name = "echo reply"
+	}
+	if name == "" {
+		dst = strconv.AppendUint(append(dst, "type "...), uint64(f.ICMPType), 10)
+		return strconv.AppendUint(append(dst, " code "...), uint64(f.ICMPCode), 10)
+	}
+	dst = strconv.AppendUint(append(append(dst, name...), " id "...), uint64(f.ICMPID), 10)
+	return strconv.AppendUint(append(dst, " seq "...), uint64(f.ICMPSeq), 10)
+}
+
+// appendTCPFlags appends SYN,ACK.
+func appendTCPFlags(dst []byte, flags uint8) []byte {
+	names := [8]string{"FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"} // RFC 9293 3.1, from bit 0
+	if flags == 0 {
+		return append(dst, "no flags"...)
+	}
+	sep := ""
+	for i, name := range names {
+		if flags&(1<<i) != 0 {
+			dst = append(append(dst, sep...), name...)
+			sep = ","
+		}
+	}
+	return dst
+}
+
+func (w *tree) appendInterfaces(dst []byte, t *spans.Trace) []byte {
+	a := attr(t.Root(), spans.KeyInterfaces)
+	if a == nil {
+		return dst
+	}
+	for i, name := range t.List(*a) {
+		if i > 0 {
+			dst = append(append(append(dst, ' '), w.signs.arrow...), ' ')
+		}
+		dst = appendClean(dst, name, w.o.ASCII)
+	}
+	return dst
+}
+
+// ending adds how the journey ended when that is special, and what is missing.
+func (w *tree) ending(t *spans.Trace) {
+	if t.DropSpan >= 0 {
+		text := "DROPPED"
+		if t.DropReason != "" {
+			text += " " + string(appendClean(nil, t.DropReason, w.o.ASCII))
+		}
+		if t.DropLocation != "" {
+			text += " at " + string(appendClean(nil, t.DropLocation, w.o.ASCII))
+		}
+		w.field(alarm, text)
+	}
+	if t.Unfinished {
+		w.field(alarm, "unfinished")
+	}
+	if t.Evicted {
+		w.field(alarm, "evicted")
+	}
+	switch {
+	case t.LostFrames > 0:
+		w.field(alarm, frames(int(t.LostFrames))+" lost")
+	case t.Incomplete && !t.Unfinished && !t.Evicted:
+		w.field(alarm, "incomplete")
+	}
+}
