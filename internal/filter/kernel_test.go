@@ -66,7 +66,7 @@ func harness(kind ebpf.ProgramType, symbol string, m *ebpf.Map) *ebpf.ProgramSpe
 	return &ebpf.ProgramSpec{Name: "main", Type: kind, License: "GPL", Instructions: main}
 }
 
-func newInput(t *testing.T) *ebpf.Map {
+func newInput(t testing.TB) *ebpf.Map {
 	t.Helper()
 	if err := rlimit.RemoveMemlock(); err != nil { // before Linux 5.11
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func newInput(t *testing.T) *ebpf.Map {
 	return m
 }
 
-func load(t *testing.T, kind ebpf.ProgramType, m *ebpf.Map, p *Program, l Layer, o Options) *ebpf.Program {
+func load(t testing.TB, kind ebpf.ProgramType, m *ebpf.Map, p *Program, l Layer, o Options) *ebpf.Program {
 	t.Helper()
 	spec := harness(kind, "filter_"+l.String(), m)
 	if err := InjectProgram(spec, p, o); err != nil {
@@ -116,7 +116,7 @@ func TestKernelAgreesWithReference(t *testing.T) {
 	}
 }
 
-func verdict(t *testing.T, prog *ebpf.Program, m *ebpf.Map, packet []byte) uint32 {
+func verdict(t testing.TB, prog *ebpf.Program, m *ebpf.Map, packet []byte) uint32 {
 	t.Helper()
 	value := make([]byte, inSize)
 	for i := range value {
@@ -199,6 +199,38 @@ func TestKernelUnmappedAddress(t *testing.T) {
 		}
 		if got := verdict(t, prog, m, make([]byte, 60)); got != want {
 			t.Errorf("%s: got %d, want %d", o.Mode, got, want)
+		}
+	}
+}
+
+// BenchmarkKernel reports the nanoseconds that one call of the harness takes
+// on a TCP packet that the expression does not match.
+func BenchmarkKernel(b *testing.B) {
+	spec, err := btf.LoadKernelSpec()
+	if err != nil {
+		b.Fatal(err)
+	}
+	modes := []Options{{Mode: LoadProbe}}
+	if direct, err := ResolveDirect(spec); err == nil {
+		modes = append(modes, Options{Mode: LoadDirect, Direct: direct})
+	}
+	m := newInput(b)
+	for _, expr := range []string{"", "host 1.2.3.4", "tcp port 12345", "host 2001:db8::9", "udp"} {
+		p, err := Compile(expr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, o := range modes {
+			b.Run(o.Mode.String()+"/"+expr, func(b *testing.B) {
+				prog := load(b, ebpf.SocketFilter, m, p, L2, o)
+				defer prog.Close()
+				verdict(b, prog, m, packets()[0].frame)
+				_, perRun, err := prog.Benchmark(make([]byte, 64), 1_000_000, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(perRun.Nanoseconds()), "ns/call")
+			})
 		}
 	}
 }

@@ -11,8 +11,9 @@ import (
 // prepareLoads brings the address of byte 0 (in R1) to where loads need it.
 func (t *translator) prepareLoads() {
 	if t.opts.Mode == LoadProbe {
-		t.bufferOff = t.allocate(8)
 		t.emit(asm.Mov.Reg(regBase, asm.R1))
+		t.bufferOff = t.allocate(8)
+		t.openWindow()
 		return
 	}
 	t.emit(asm.Add.Imm(asm.R1, -int32(t.opts.Direct.TypeSize)))
@@ -64,6 +65,10 @@ func (t *translator) loadAbsolute(dst asm.Register, ins bpf.RawInstruction, know
 	if t.opts.Mode == LoadDirect && ins.K < nearLimit {
 		t.emit(asm.LoadMem(dst, regBase, int16(t.opts.Direct.TypeSize+ins.K), memSize(size)))
 		t.toHost(dst, size)
+		return known
+	}
+	if t.window.holds(ins.K, size) {
+		t.readStack(dst, asm.R1, t.window.stack+int16(ins.K-t.window.start), size)
 		return known
 	}
 	t.emit(asm.Mov.Imm32(asm.R1, int32(ins.K)))

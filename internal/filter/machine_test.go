@@ -15,7 +15,7 @@ import (
 const (
 	packetAddr = 0xffff_8880_1234_5671 // odd on purpose
 	stackAddr  = 0x5000_0000_0200      // R10; the stack grows down
-	stackSize  = 96
+	stackSize  = 160
 )
 
 type kind uint8
@@ -316,16 +316,22 @@ func (m *machine) probeRead() error {
 	if m.regs[asm.R1].kind != stackPtr {
 		return fmt.Errorf("reads to somewhere else than the stack")
 	}
-	i, err := stackRange(m.regs[asm.R1].v, int(n))
-	if err != nil {
-		return err
+	i := int64(m.regs[asm.R1].v) - (stackAddr - stackSize)
+	if n == 0 || i < 0 || i+int64(n) > stackSize {
+		return fmt.Errorf("reads %d bytes to the stack at %d", n, i-stackSize)
+	}
+	for _, ok := range m.inited[i : i+int64(n)] {
+		if !ok && n > 4 {
+			return fmt.Errorf("reads a varying size to stack that was not written")
+		}
 	}
 	src, err := m.packetBytes(addr, int(n))
 	if err != nil {
 		return err
 	}
+	copy(m.stack[i:], src)
 	for j := range src {
-		m.stack[i+j], m.inited[i+j] = src[j], true
+		m.inited[i+int64(j)] = true
 	}
 	return nil
 }

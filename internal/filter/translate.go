@@ -13,8 +13,9 @@ import (
 type LoadMode uint8
 
 const (
-	// LoadProbe reads through the helper bpf_probe_read_kernel (Linux 5.5),
-	// one call per load. A read that faults rejects the packet.
+	// LoadProbe reads through the helper bpf_probe_read_kernel (Linux 5.5):
+	// one call for the headers, one for every load beyond them or at a computed
+	// offset. A read that faults rejects the packet.
 	LoadProbe LoadMode = iota
 	// LoadDirect reads with plain load instructions from a pointer that the
 	// kfunc bpf_rdonly_cast made (Linux 6.2). A read that faults yields zero.
@@ -56,7 +57,7 @@ const maxInstructions = math.MaxInt16
 // where data is the kernel address of the layer's first byte as a scalar,
 // caplen the number of bytes readable from there, and wirelen the packet's
 // length from there on (what "len" in an expression means). It returns 1 for
-// a match and 0 otherwise, uses at most 80 bytes of stack, and needs a
+// a match and 0 otherwise, uses at most 160 bytes of stack, and needs a
 // GPL-compatible program. It loads from Linux 5.10 on.
 //
 // The semantics are those of classic BPF: a load outside caplen and a division
@@ -117,6 +118,7 @@ type translator struct {
 	// every way to it has already checked to be there.
 	proven []uint32
 
+	window    window
 	stackTop  int16                    // lowest stack offset handed out so far
 	bufferOff int16                    // LoadProbe: where the helper writes
 	dataOff   int16                    // LoadDirect: the address of byte 0 less TypeSize, as a scalar
@@ -149,9 +151,14 @@ func (t *translator) allocate(size int16) int16 {
 
 // jumpTo emits a jump to a classic instruction or to reject.
 func (t *translator) jumpTo(ins asm.Instruction, target int) {
-	ins.Metadata = asm.Metadata{}
 	t.jumps = append(t.jumps, jump{at: len(t.out), target: target})
-	t.emit(ins)
+	t.emit(bare(ins))
+}
+
+// bare takes the label off a jump, whose offset is set by index.
+func bare(ins asm.Instruction) asm.Instruction {
+	ins.Metadata = asm.Metadata{}
+	return ins
 }
 
 // resolve fills in the jump offsets. Every emitted instruction is one raw
@@ -332,8 +339,8 @@ func (t *translator) ret(ins bpf.RawInstruction) {
 	switch {
 	case ins.Op == opRetA:
 		t.emit(asm.Mov.Imm(asm.R0, 1))
-		skip := asm.JNE.Imm32(regA, 0, "")
-		skip.Metadata, skip.Offset = asm.Metadata{}, 1
+		skip := bare(asm.JNE.Imm32(regA, 0, ""))
+		skip.Offset = 1
 		t.emit(skip, asm.Mov.Imm(asm.R0, 0), asm.Return())
 	case ins.K == 0:
 		t.emit(asm.Mov.Imm(asm.R0, 0), asm.Return())
