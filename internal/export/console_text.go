@@ -63,6 +63,10 @@ func appendClock(dst []byte, unixNs uint64, layout string, loc *time.Location) [
 // namespace) so that it cannot move the cursor or end the line.
 func appendClean(dst []byte, s string, ascii bool) []byte {
 	for s != "" {
+		if n := plainRun(s); n > 0 {
+			dst, s = append(dst, s[:n]...), s[n:]
+			continue
+		}
 		r, n := utf8.DecodeRuneInString(s)
 		switch {
 		case r == utf8.RuneError && n == 1, r < 0x20, r == 0x7f:

@@ -141,6 +141,10 @@ func appendJSONLinks(dst []byte, t *spans.Trace, links []spans.Link) []byte {
 func appendJSONString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	for s != "" {
+		if n := plainRun(s); n > 0 {
+			dst, s = append(dst, s[:n]...), s[n:]
+			continue
+		}
 		r, n := utf8.DecodeRuneInString(s)
 		switch {
 		case r == utf8.RuneError && n == 1:
@@ -155,4 +159,15 @@ func appendJSONString(dst []byte, s string) []byte {
 		s = s[n:]
 	}
 	return append(dst, '"')
+}
+
+// plainRun gives the length of what s begins with that is printable ASCII and
+// stands for itself in JSON.
+func plainRun(s string) int {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
+			return i
+		}
+	}
+	return len(s)
 }

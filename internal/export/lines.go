@@ -95,7 +95,7 @@ func (w *lines) appendCell(dst []byte, column int, t *spans.Trace, s *spans.Span
 	case 8:
 		return strconv.AppendUint(dst, uint64(s.Frame.Len), 10)
 	case 10:
-		return appendClock(dst, s.StartUnixNs, "15:04:05.000000000", w.o.Location)
+		return appendClock(dst, s.EnterMonoNs+uint64(t.OffsetNs), "15:04:05.000000000", w.o.Location)
 	case 11:
 		if s.Frame.Flags&event.FrameEntryOnly != 0 {
 			return append(dst, '-')

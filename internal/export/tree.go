@@ -145,15 +145,13 @@ func (w *tree) guides(depth int, last bool, width int) {
 	l.end(dim)
 }
 
-// drop adds the mark of a dropped packet with reason and place.
+// drop adds the mark of a dropped packet with the reason; the header has the
+// place, too.
 func (w *tree) drop(t *spans.Trace) {
 	l := &w.line
 	l.text = append(append(append(l.text, ' '), w.signs.cross...), " dropped"...)
 	if t.DropReason != "" {
 		l.text = appendClean(append(l.text, ": "...), t.DropReason, w.o.ASCII)
-	}
-	if t.DropLocation != "" {
-		l.text = appendClean(append(l.text, " at "...), t.DropLocation, w.o.ASCII)
 	}
 	l.end(alarm)
 }
@@ -161,6 +159,8 @@ func (w *tree) drop(t *spans.Trace) {
 // changes adds what differs from the frame before on the same skb.
 func (w *tree) changes(t *spans.Trace, i int) {
 	s, l := &t.Spans[i], &w.line
+	from := len(l.text)
+	l.text = append(l.text, ' ')
 	if len(w.skbs) > 1 && i > 1 && t.Spans[i-1].Frame.Skb != s.Frame.Skb {
 		l.text = strconv.AppendInt(append(l.text, " skb "...), int64(w.skbNumber(s.Frame.Skb)), 10)
 	}
@@ -187,6 +187,9 @@ func (w *tree) changes(t *spans.Trace, i int) {
 	}
 	if s.Changed&spans.ChangedCPU != 0 {
 		l.text = strconv.AppendUint(append(l.text, " cpu "...), uint64(s.Frame.CPU), 10)
+	}
+	if len(l.text) == from+1 {
+		l.text = l.text[:from]
 	}
 	l.end(change)
 }

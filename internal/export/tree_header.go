@@ -13,7 +13,7 @@ import (
 func (w *tree) appendHeader(dst []byte, t *spans.Trace, width int) []byte {
 	l := &w.line
 	l.reset()
-	l.text = appendClock(l.text, t.Root().StartUnixNs, "15:04:05.000000", w.o.Location)
+	l.text = appendClock(l.text, t.EnterMonoNs+uint64(t.OffsetNs), "15:04:05.000000", w.o.Location)
 	l.end(dim)
 	w.field(bold, string(w.appendKind(nil, t)))
 	if f := t.FirstFacts(); f != nil {
