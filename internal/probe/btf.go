@@ -22,8 +22,8 @@ type Candidate struct {
 	Module string   // empty for vmlinux
 	Skbs   []SkbArg // in the order of the parameters
 	Return Return
-	// Assumed is set when it comes from the built-in table for kernels
-	// without module BTF, so that its module need not be loaded.
+	// Assumed is set when it comes from a built-in table and not from BTF, so
+	// that the kernel need not have it at all.
 	Assumed bool
 }
 

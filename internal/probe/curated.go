@@ -17,28 +17,28 @@ func curated() map[string]bool {
 
 // From the socket to the queueing discipline.
 const curatedSend = `
-ip_options_build __tcp_transmit_skb tcp_v4_send_check __tcp_v4_send_check
+ip_options_build __tcp_transmit_skb
 udp_send_skb udp_v6_send_skb ip_send_skb ip6_send_skb
 __ip_queue_xmit ip_queue_xmit inet6_csk_xmit ip6_xmit
 __ip_local_out ip_local_out __ip6_local_out ip6_local_out
-nf_hook_slow apparmor_ip_postroute selinux_ip_postroute
-ip_output ip6_output ip_mc_output
+nf_hook_slow apparmor_ip_postroute
+ip_output ip6_output
 ip_finish_output __ip_finish_output ip_finish_output2
 ip6_finish_output __ip6_finish_output ip6_finish_output2
 ip_do_fragment ip_fragment ip6_fragment ip_frag_next ip6_frag_next
-neigh_resolve_output neigh_connected_output neigh_direct_output neigh_hh_output
+neigh_resolve_output neigh_connected_output
 skb_clone skb_copy pskb_expand_head
 `
 
 // From the queueing discipline to the driver.
 const curatedDevice = `
-__dev_queue_xmit dev_queue_xmit qdisc_pkt_len_init
-netdev_core_pick_tx netdev_pick_tx __get_xps_queue_idx get_xps_queue
+__dev_queue_xmit qdisc_pkt_len_init
+netdev_core_pick_tx netdev_pick_tx __get_xps_queue_idx
 dev_qdisc_enqueue pfifo_fast_enqueue fq_codel_enqueue fq_enqueue noqueue_enqueue
 sch_direct_xmit __dev_direct_xmit
 validate_xmit_skb_list validate_xmit_skb netif_skb_features passthru_features_check
-skb_network_protocol validate_xmit_xfrm skb_checksum_help skb_csum_hwoffload_help
-__skb_gso_segment skb_mac_gso_segment inet_gso_segment tcp4_gso_segment tcp_gso_segment skb_segment
+skb_network_protocol validate_xmit_xfrm skb_checksum_help
+__skb_gso_segment tcp_gso_segment skb_segment
 dev_hard_start_xmit loopback_xmit veth_xmit veth_forward_skb br_dev_xmit vxlan_xmit
 bond_start_xmit dummy_xmit macvlan_start_xmit ipvlan_start_xmit tun_net_xmit vlan_dev_hard_start_xmit wg_xmit
 start_xmit skb_clone_tx_timestamp skb_tstamp_tx __skb_tstamp_tx xmit_skb skb_to_sgvec __skb_to_sgvec
@@ -46,26 +46,26 @@ start_xmit skb_clone_tx_timestamp skb_tstamp_tx __skb_tstamp_tx xmit_skb skb_to_
 
 // From the driver to the socket.
 const curatedReceive = `
-__dev_forward_skb __dev_forward_skb2 eth_type_trans napi_gro_receive gro_receive_skb dev_gro_receive
-inet_gro_receive ipv6_gro_receive tcp4_gro_receive udp4_gro_receive skb_gro_receive
+__dev_forward_skb eth_type_trans napi_gro_receive gro_receive_skb dev_gro_receive
+skb_gro_receive
 napi_skb_finish gro_normal_one
 netif_rx __netif_rx netif_rx_internal enqueue_to_backlog
 netif_receive_skb netif_receive_skb_internal __netif_receive_skb __netif_receive_skb_one_core
 __netif_receive_skb_core
-ip_rcv ip_rcv_core ip_rcv_finish ip_rcv_finish_core ip_route_input_noref ip_route_input_slow
+ip_rcv ip_rcv_core ip_rcv_finish ip_rcv_finish_core ip_route_input_noref
 ip_local_deliver ip_local_deliver_finish ip_protocol_deliver_rcu raw_local_deliver ip_defrag
 ipv6_rcv ip6_rcv_core ip6_rcv_finish ip6_route_input ip6_input ip6_input_finish ip6_protocol_deliver_rcu
 icmp_rcv icmp_echo icmpv6_rcv ping_rcv ping_queue_rcv_skb __ping_queue_rcv_skb raw_rcv
-udp_rcv __udp4_lib_rcv udp_unicast_rcv_skb udp_queue_rcv_skb udp_queue_rcv_one_skb __udp_enqueue_schedule_skb
-udpv6_rcv __udp6_lib_rcv udp6_unicast_rcv_skb udpv6_queue_rcv_skb udpv6_queue_rcv_one_skb
-tcp_v4_rcv tcp_v4_do_rcv tcp_v6_rcv tcp_v6_do_rcv tcp_filter tcp_rcv_established tcp_rcv_state_process
-tcp_data_queue tcp_queue_rcv tcp_add_backlog sock_queue_rcv_skb __sock_queue_rcv_skb sock_queue_rcv_skb_reason
+udp_rcv __udp4_lib_rcv udp_queue_rcv_skb udp_queue_rcv_one_skb __udp_enqueue_schedule_skb
+udpv6_rcv __udp6_lib_rcv udpv6_queue_rcv_skb udpv6_queue_rcv_one_skb
+tcp_v4_rcv tcp_v4_do_rcv tcp_v6_rcv tcp_v6_do_rcv tcp_rcv_established tcp_rcv_state_process
+tcp_data_queue tcp_queue_rcv tcp_add_backlog sock_queue_rcv_skb
 skb_copy_datagram_iter
 `
 
 // Between two devices.
 const curatedForward = `
-ip_forward ip_forward_finish ip6_forward ip6_forward_finish
+ip_forward ip_forward_finish ip6_forward
 br_handle_frame br_handle_frame_finish br_forward __br_forward br_dev_queue_push_xmit br_pass_frame_up
 nf_conntrack_in nf_nat_inet_fn ipt_do_table arp_rcv
 `
@@ -75,6 +75,16 @@ const curatedEnds = `
 kfree_skb kfree_skb_reason sk_skb_reason_drop kfree_skb_list_reason __kfree_skb consume_skb
 napi_consume_skb skb_attempt_defer_free __dev_kfree_skb_any
 `
+
+// unlisted are functions that BTF does not have although they can be probed:
+// the generators of BTF before 2023 left out those that the compiler had
+// specialised. They are added where BTF lacks them.
+func unlisted() []Candidate {
+	return []Candidate{{
+		Name: "__netif_receive_skb_core", Skbs: []SkbArg{{Register: 0, Indirect: true}},
+		Return: Return{Kind: ReturnSigned, Bits: 32}, Assumed: true,
+	}}
+}
 
 // moduleFunctions stands in for the BTF of modules on kernels that have none
 // (before 5.11): functions whose first skb has been in the same register for

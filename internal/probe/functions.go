@@ -21,6 +21,9 @@ const (
 type Function struct {
 	Name   string
 	Module string // empty for vmlinux
+	// Symbol is its name in kallsyms, which differs from Name where the
+	// compiler specialised the function (NAME.constprop.0).
+	Symbol string
 	Addr   uint64 // address of the function's entry, 0 when not known
 	Arg    int    // 0-based number of the argument register that leads to the skb
 	// Indirect is set when the argument is a struct sk_buff ** to be read
@@ -113,6 +116,9 @@ func moduleOf(module string) string { return cmp.Or(module, "vmlinux") }
 
 func (f Function) notes() string {
 	var notes []string
+	if f.Symbol != f.Name {
+		notes = append(notes, "as "+f.Symbol)
+	}
 	if f.Indirect {
 		notes = append(notes, "struct sk_buff **")
 	}

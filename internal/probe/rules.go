@@ -68,15 +68,15 @@ func excludedRules() ruleSet {
 }
 
 // clones names the functions whose first argument is an skb and whose return
-// value is a new one of the same packet. Functions that call one of these for
-// all of their work (__skb_gso_segment) are not in it, nor are those that make
-// another packet (an answer) or give their argument to one (GRO).
+// value is a new one of the same packet (or NULL, or an error pointer). Not in
+// it are functions that may return their argument, those that leave the work to
+// one of these (__skb_gso_segment), and those that make another packet (an
+// answer) or give their argument to one (GRO).
 func clones(name string) bool {
 	switch name {
 	case "skb_clone", "skb_clone_sk", "skb_copy", "skb_copy_expand", "skb_realloc_headroom",
 		"__pskb_copy", "__pskb_copy_fclone", "pskb_extract",
-		"skb_share_check", "skb_unshare", "skb_expand_head",
-		"skb_segment", "skb_segment_list", "ip_frag_next", "ip6_frag_next":
+		"skb_segment", "ip_frag_next", "ip6_frag_next":
 		return true
 	}
 	return false

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
+	"strings"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 )
@@ -89,8 +91,8 @@ func candidates(src Sources, opts Options) ([]Candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept := found[:0]
-	for _, c := range append(found, fromModules...) {
+	var kept []Candidate
+	for _, c := range slices.Concat(found, fromModules, unlisted()) {
 		if keep(c.Name) {
 			kept = append(kept, c)
 		}
@@ -130,12 +132,36 @@ func scanModules(scanner *Scanner, btfDir string) ([]Candidate, error) {
 // sighting is a candidate and what the other sources say of it.
 type sighting struct {
 	Candidate
-	conflicts   bool   // another prototype has the same name
-	traceable   int    // how often it is in available_filter_functions
-	symbols     int    // how often it is in kallsyms, -1 when not looked up
-	addr        uint64 // of the entry, 0 unknown
-	variant     string // the name under which the compiler changed it, as NAME.isra.0
+	conflicts   bool // another prototype has the same name
 	blacklisted bool
+	plain       seen   // under its own name
+	changed     seen   // as NAME.constprop.0 and the like
+	variant     string // one of the names that changed stands for
+	symbols     int    // addresses of symbol() in kallsyms, -1 when not looked up
+}
+
+// seen is what available_filter_functions has under a name.
+type seen struct {
+	times int
+	addr  uint64 // of the entry, 0 unknown
+}
+
+// specialised says that the function exists only as the compiler changed it.
+func (w *sighting) specialised() bool { return w.plain.times == 0 && w.changed.times > 0 }
+
+func (w *sighting) symbol() string {
+	if w.specialised() {
+		return w.variant
+	}
+	return w.Name
+}
+
+// seen returns what is known of the function that symbol names.
+func (w *sighting) seen() *seen {
+	if w.specialised() {
+		return &w.changed
+	}
+	return &w.plain
 }
 
 // selector joins the sources by function name.
@@ -147,23 +173,11 @@ type selector struct {
 func (s *selector) add(c Candidate) {
 	for _, other := range s.wanted[c.Name] {
 		if other.Module == c.Module {
-			other.conflicts = other.conflicts || !sameArgs(other.Skbs, c.Skbs)
+			other.conflicts = other.conflicts || !c.Assumed && !slices.Equal(other.Skbs, c.Skbs)
 			return
 		}
 	}
 	s.wanted[c.Name] = append(s.wanted[c.Name], &sighting{Candidate: c, symbols: -1})
-}
-
-func sameArgs(a, b []SkbArg) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // find returns the wanted function of that name in that module.
@@ -224,9 +238,9 @@ func (s *selector) sightTraceable(tracefs string) (exact bool, err error) {
 			}
 			site, line = parseAddr(line[:n]), line[n+1:]
 		}
-		if w := s.sightLine(line); w != nil && withAddrs {
-			w.addr = entryOf(site)
-			exact = exact && w.addr != 0
+		if at := s.sightLine(line); at != nil && withAddrs {
+			at.addr = entryOf(site)
+			exact = exact && at.addr != 0
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -235,24 +249,29 @@ func (s *selector) sightTraceable(tracefs string) (exact bool, err error) {
 	return exact, nil
 }
 
-// sightLine notes one "name [module]" of available_filter_functions and
-// returns the function that it is, nil when it is none that we want.
-func (s *selector) sightLine(line []byte) *sighting {
+// sightLine notes one "name [module]" of available_filter_functions. It
+// returns where the address belongs, nil for a function that is not wanted.
+func (s *selector) sightLine(line []byte) *seen {
 	name, module := line, []byte(nil)
 	if n := bytes.IndexByte(line, ' '); n >= 0 {
 		name = line[:n]
 		module = bytes.Trim(line[n:], " []")
 	}
-	if w := s.find(name, module); w != nil {
-		w.traceable++
-		return w
-	}
+	plain := name
 	if n := bytes.IndexByte(name, '.'); n > 0 {
-		if w := s.find(name[:n], module); w != nil {
-			w.variant = string(name)
-		}
+		plain = name[:n]
 	}
-	return nil
+	w := s.find(plain, module)
+	if w == nil {
+		return nil
+	}
+	at := &w.plain
+	if len(plain) != len(name) {
+		at = &w.changed
+		w.variant = string(name)
+	}
+	at.times++
+	return at
 }
 
 func parseAddr(hex []byte) (v uint64) {
@@ -307,16 +326,18 @@ func (s *selector) sightBlacklist(path string) error {
 }
 
 func (s *selector) sightSymbols(symbols *kernel.Symbols) {
-	for name, ws := range s.wanted {
+	for _, ws := range s.wanted {
 		for _, w := range ws {
+			at := w.seen()
 			w.symbols = 0
-		}
-		for _, sym := range symbols.Named(name) {
-			if w := s.find([]byte(name), []byte(sym.Module)); w != nil {
-				if w.symbols == 0 || sym.Addr != w.addr {
+			for _, sym := range symbols.Named(w.symbol()) {
+				if sym.Module != w.Module {
+					continue
+				}
+				if w.symbols == 0 || sym.Addr != at.addr {
 					w.symbols++
 				}
-				w.addr = sym.Addr
+				at.addr = sym.Addr
 			}
 		}
 	}
@@ -327,7 +348,7 @@ func (s *selector) decide() {
 	noStart, excluded := noStartRules(), excludedRules()
 	for _, ws := range s.wanted {
 		for _, w := range ws {
-			if w.Assumed && w.traceable == 0 {
+			if w.Assumed && w.seen().times == 0 {
 				continue
 			}
 			arg := w.arg()
@@ -336,7 +357,7 @@ func (s *selector) decide() {
 				continue
 			}
 			s.out.Functions = append(s.out.Functions, Function{
-				Name: w.Name, Module: w.Module, Addr: w.addr,
+				Name: w.Name, Module: w.Module, Symbol: w.symbol(), Addr: w.seen().addr,
 				Arg: arg.Register, Indirect: arg.Indirect, Return: w.Return,
 				NoStart: noStart.reason(w.Name) != "",
 				Clones:  clones(w.Name),
@@ -364,12 +385,12 @@ func (w *sighting) skip(arg SkbArg, excluded ruleSet) string {
 		return "skb is passed on the stack"
 	case w.blacklisted:
 		return "blacklisted for kprobes by the kernel"
-	case w.traceable == 0 && w.variant != "":
-		return fmt.Sprintf("compiled as %s: its arguments may have moved", w.variant)
-	case w.traceable == 0:
+	case w.seen().times == 0:
 		return "inlined everywhere or notrace: not in available_filter_functions"
-	case w.traceable > 1 || w.symbols > 1:
-		return fmt.Sprintf("ambiguous: %d functions have this name", max(w.traceable, w.symbols))
+	case w.seen().times > 1 || w.symbols > 1:
+		return fmt.Sprintf("ambiguous: %d functions have this name", max(w.seen().times, w.symbols))
+	case w.specialised() && !keepsFirst(w.variant, arg):
+		return fmt.Sprintf("compiled as %s: its arguments may have moved", w.variant)
 	case w.conflicts:
 		return "ambiguous: prototypes of this name differ"
 	case w.symbols == 0:
@@ -377,4 +398,14 @@ func (w *sighting) skip(arg SkbArg, excluded ruleSet) string {
 	default:
 		return ""
 	}
+}
+
+// keepsFirst says that a specialised function still has its skb in the
+// register that the prototype says. The compiler drops parameters that are
+// constant (.constprop), replaces pointers by what they point to (.isra) and
+// cuts functions apart (.part): only an skb in the first register of a
+// .constprop function cannot have moved, for it is no constant.
+func keepsFirst(symbol string, arg SkbArg) bool {
+	return arg.Register == 0 && strings.Contains(symbol, ".constprop.") &&
+		!strings.Contains(symbol, ".isra.") && !strings.Contains(symbol, ".part.") && !strings.Contains(symbol, ".cold")
 }
