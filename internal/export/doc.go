@@ -1,0 +1,8 @@
+// Package export carries finished traces out of the program: to an OTLP
+// receiver, to a file of OTLP/JSON lines, or to a terminal.
+//
+// Every exporter is used the same way: one goroutine calls Export for each
+// trace, then Shutdown once. An Export never waits for the network; what cannot
+// be kept is given up and counted. After Shutdown the counters of Stats say of
+// each span what became of it.
+package export
