@@ -64,10 +64,18 @@ func (o *open) begin(skb uint64) int {
 	return len(o.skbs) - 1
 }
 
-// findOrBegin is find, and begin when there is none.
+// findOrBegin is find, and begin when there is none. It gives -1 for what is of
+// an skb that nothing more was expected of: the kernel reads the number of
+// frames entered shortly before it ends the skb, and another CPU may enter one
+// in between.
 func (o *open) findOrBegin(skb, monoNs uint64) int {
 	if i := o.find(skb, monoNs); i >= 0 {
 		return i
+	}
+	for i := range o.Ends {
+		if o.Ends[i].Skb == skb && monoNs <= o.Ends[i].AtMonoNs {
+			return -1
+		}
 	}
 	return o.begin(skb)
 }
@@ -129,10 +137,9 @@ func (o *open) complete() bool { return len(o.skbs) == 0 }
 
 // addFrame reports whether there was room for the frame.
 func (o *open) addFrame(f *event.Frame, limit int) bool {
-	i := o.findOrBegin(f.Skb, f.EnterMonoNs)
-	o.hint = i
-	o.skbs[i].received++
-	if o.skbs[i].ended {
+	if i := o.findOrBegin(f.Skb, f.EnterMonoNs); i >= 0 {
+		o.hint = i
+		o.skbs[i].received++
 		o.settle(i)
 	}
 	if len(o.Frames) >= limit {
@@ -146,16 +153,13 @@ func (o *open) addFrame(f *event.Frame, limit int) bool {
 // addFacts reports whether there was room for the facts, and whether the end of
 // an earlier skb of that address was lost.
 func (o *open) addFacts(f *event.Facts, limit int) (kept, lostEnd bool) {
-	i := o.findOrBegin(f.Skb, f.AtMonoNs)
-	if f.Number == 1 {
+	o.started = o.started || f.Flags&event.FactsStart != 0
+	if i := o.findOrBegin(f.Skb, f.AtMonoNs); i >= 0 && f.Number == 1 {
 		if c := &o.skbs[i]; c.facts && !c.ended {
 			i, lostEnd = o.replace(i), true
 		}
 		o.skbs[i].facts = true
-	}
-	if f.Flags&event.FactsStart != 0 {
-		o.started = true
-		o.skbs[i].made = true
+		o.skbs[i].made = o.skbs[i].made || f.Flags&event.FactsStart != 0
 	}
 	o.Facts, kept = insert(o.Facts, f, limit, func(f *event.Facts) uint64 { return f.AtMonoNs })
 	o.Evicted = o.Evicted || !kept

@@ -194,6 +194,15 @@ func TestTracker(t *testing.T) {
 			stats: Stats{Frames: 2, Emitted: 1, EmittedFrames: 2, LostFrames: 2},
 		},
 		{
+			name: "a frame more than the end said begins no skb",
+			steps: []event.Event{
+				start(0xa, 10), clone(0xb, 0xa, 11), frame(0xb, 12, 13), end(0xb, 15, 1), frame(0xb, 14, 16),
+				facts(0xb, 14, 2), end(0xa, 20, 0),
+			},
+			want:  []emitted{{ID: 1, After: 7, Frames: 2, Facts: 2, Clones: 1, Ends: 2}},
+			stats: Stats{Frames: 2, Emitted: 1, EmittedFrames: 2},
+		},
+		{
 			name: "an address announced twice has lost its end",
 			steps: []event.Event{
 				start(0xa, 10), clone(0xb, 0xa, 12), facts(0xb, 12, 1),
