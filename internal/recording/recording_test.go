@@ -28,10 +28,12 @@ func testHeader() Header {
 // answers gives a name for everything.
 type answers struct{}
 
-func (answers) Function(uint64) spans.Function { return spans.Function{Name: "ip_rcv", Module: "vmlinux?"} }
-func (answers) Location(uint64) string         { return "tcp_v4_rcv+0x1f" }
-func (answers) DropReason(uint32) string       { return "NO_SOCKET" }
-func (answers) NetNS(uint32) string            { return "blue" }
+func (answers) Function(uint64) spans.Function {
+	return spans.Function{Name: "ip_rcv", Module: "vmlinux?"}
+}
+func (answers) Location(uint64) string   { return "tcp_v4_rcv+0x1f" }
+func (answers) DropReason(uint32) string { return "NO_SOCKET" }
+func (answers) NetNS(uint32) string      { return "blue" }
 
 // testFile writes one entry of each kind.
 func testFile(t testing.TB) []byte {
