@@ -49,7 +49,8 @@ func (d Direct) call() asm.Instruction {
 
 // ResolveDirect looks up in vmlinux BTF what [LoadDirect] needs. The error says
 // what this kernel lacks and wraps [btf.ErrNotFound] if it is a type; then
-// [LoadProbe] is what remains.
+// [LoadProbe] is what remains. BTF does not tell that the verifier of Linux 6.2
+// to 6.4 refuses reads past a struct: use direct loads from 6.10 on.
 func ResolveDirect(vmlinux *btf.Spec) (Direct, error) {
 	var fn *btf.Func
 	if err := vmlinux.TypeByName(castKfunc, &fn); err != nil {

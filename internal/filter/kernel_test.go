@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -139,21 +140,26 @@ func verdict(t testing.TB, prog *ebpf.Program, m *ebpf.Map, packet []byte) uint3
 func TestKernelRandomPrograms(t *testing.T) {
 	m, all := newInput(t), packets()
 	for _, o := range kernelModes(t) {
-		for i := range 150 {
-			data := make([]byte, 4*(1+i%24))
+		rnd, matched := rand.New(rand.NewPCG(3, 4)), 0
+		for i := range 300 {
+			data := make([]byte, 4*(1+rnd.IntN(16)))
 			for j := range data {
-				data[j] = byte((i*131 + j*29 + i*j*7) >> (j % 3))
+				data[j] = byte(rnd.Uint32())
 			}
 			p := &Program{Expression: fmt.Sprint("random ", i), L2: decodeProgram(data)}
 			prog := load(t, ebpf.SocketFilter, m, p, L2, o)
-			for j := range 4 {
-				pk := all[(i*7+j*61)%len(all)]
+			for range 4 {
+				pk := all[rnd.IntN(len(all))]
 				want := uint32(reference(t, p.L2, pk.frame))
 				if got := verdict(t, prog, m, pk.frame); got != want {
 					t.Errorf("%s on %s, %s: got %d, want %d\n%v", p.Expression, pk.name, o.Mode, got, want, p.L2)
 				}
+				matched += int(want)
 			}
 			prog.Close()
+		}
+		if matched < 100 || matched > 1100 {
+			t.Errorf("%d of 1200 match: the programs are too trivial to prove anything", matched)
 		}
 	}
 }

@@ -18,7 +18,8 @@ const (
 	// offset. A read that faults rejects the packet.
 	LoadProbe LoadMode = iota
 	// LoadDirect reads with plain load instructions from a pointer that the
-	// kfunc bpf_rdonly_cast made (Linux 6.2). A read that faults yields zero.
+	// kfunc bpf_rdonly_cast made; it needs the kernel's JIT compiler. A read
+	// that faults yields zero. [ResolveDirect] says whether a kernel has it.
 	LoadDirect
 )
 

@@ -244,7 +244,7 @@ func decodeProgram(data []byte) []bpf.RawInstruction {
 	raw := make([]bpf.RawInstruction, 0, n+2)
 	for i := range n {
 		d := data[4*i : 4*i+4]
-		k := uint32(d[2])
+		k := uint32(d[2] & 0x3f)
 		if d[3]&0xc0 == 0xc0 {
 			k = binary.BigEndian.Uint32(d) >> (d[3] & 31)
 		}
@@ -267,6 +267,9 @@ func decodeProgram(data []byte) []bpf.RawInstruction {
 			b.Op, b.K = unix.BPF_ALU|alus[d[1]%8], max(k, 1)
 		case 10:
 			b.Op, b.K = unix.BPF_ALU|alus[d[1]%8]|unix.BPF_X, 0
+			if d[3] < 0xc0 { // division by X mostly ends a program
+				b.Op = unix.BPF_ALU | []uint16{unix.BPF_ADD, unix.BPF_SUB, unix.BPF_MUL, unix.BPF_OR, unix.BPF_AND, unix.BPF_XOR}[d[1]%6] | unix.BPF_X
+			}
 		case 11:
 			b.Op, b.K = []uint16{unix.BPF_MISC | unix.BPF_TAX, unix.BPF_MISC | unix.BPF_TXA, unix.BPF_LD | opLen}[d[1]%3], 0
 		case 12:
