@@ -111,7 +111,7 @@ func (t *Tracker) openCount() uint64 { return uint64(len(t.journeys) - len(t.rec
 // of unknown kind is ignored.
 func (t *Tracker) Add(ev *event.Event) {
 	var o *open
-	kept, lostEnd := true, false
+	var kept, lostEnd bool
 	switch ev.Kind {
 	case event.KindFrame:
 		f := &ev.Frame

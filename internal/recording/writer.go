@@ -43,7 +43,10 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 	if err := rec.write(KindHeader, header); err != nil {
 		return nil, err
 	}
-	return rec, rec.Flush()
+	if err := rec.Flush(); err != nil {
+		return nil, err
+	}
+	return rec, nil
 }
 
 // Record writes one record of the ring buffer as it is. raw may be reused.
