@@ -292,3 +292,23 @@ func (b *RawBTF) NameIs(off uint32, name string) bool {
 	end := at + uint64(len(name))
 	return end < uint64(len(b.strings)) && b.strings[end] == 0 && string(b.strings[at:end]) == name
 }
+
+// Find returns the first own type (not the base's) of that kind and name.
+func (b *RawBTF) Find(kind BTFKind, name string) (BTFType, bool) {
+	for id := b.firstID; id < b.NextID(); id++ {
+		at := b.offsets[id-b.firstID]
+		if btfKindOf(binary.LittleEndian.Uint32(b.types[at+4:])) != kind {
+			continue
+		}
+		if b.NameIs(binary.LittleEndian.Uint32(b.types[at:]), name) {
+			return b.Type(id)
+		}
+	}
+	return BTFType{}, false
+}
+
+// HasFunc says whether there is a function of that name, static or not.
+func (b *RawBTF) HasFunc(name string) bool {
+	_, ok := b.Find(BTFFunc, name)
+	return ok
+}
