@@ -154,8 +154,28 @@ func (b *Builder) packet(j *journey.Journey) {
 		}
 		tuple = tuple || has
 	}
+	t.First = t.withHeader(t.First)
 	t.Protocol = b.names.protocol(t.FirstFacts())
 	t.End = endOf(j)
+}
+
+// withHeader returns the first facts of the same packet as those at an index in
+// which the transport header was read too: a packet that is being sent gets its
+// headers one after the other.
+func (t *Trace) withHeader(index int32) int32 {
+	const header = event.FactsPorts | event.FactsICMP
+	f := t.factsAt(index)
+	if f == nil || f.Flags&event.FactsTuple == 0 || f.Flags&header != 0 {
+		return index
+	}
+	for i := int(index) + 1; i < len(t.Facts); i++ {
+		g := &t.Facts[i]
+		if g.Flags&event.FactsTuple != 0 && g.Flags&header != 0 && g.Family == f.Family && g.Protocol == f.Protocol &&
+			g.Source == f.Source && g.Destination == f.Destination {
+			return int32(i)
+		}
+	}
+	return index
 }
 
 // endOf names how a journey ended: a drop of any of its skbs outweighs how the

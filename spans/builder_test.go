@@ -229,3 +229,16 @@ func BenchmarkAppendJSON(b *testing.B) {
 	}
 	perSpan(b, len(tr.Spans))
 }
+
+func TestPortsThatCameLater(t *testing.T) {
+	k := newFakeKernel()
+	j := newTestJourney(k, 1)
+	j.addFacts(tcpSegment)
+	j.Facts[0].Flags &^= event.FactsPorts
+	j.addFacts(func(f *event.Facts) { f.Source = ipv4(1, 2, 3, 4) }) // another packet's
+	j.addFacts(func(f *event.Facts) { tcpSegment(f) })
+	tr := testBuilder(k).Build(&j.Journey)
+	if tr.First != 2 || attr(t, tr, 0, KeySourcePort).Int != 40000 {
+		t.Errorf("first facts are %d", tr.First)
+	}
+}

@@ -15,7 +15,7 @@ const (
 	// DefaultMaxBatchBytes keeps below the 4 MiB that a Collector accepts in
 	// one message, with room for what gRPC adds.
 	DefaultMaxBatchBytes = 4<<20 - 64<<10
-	DefaultMaxBatchSpans = 4096
+	DefaultMaxBatchSpans = 2048
 	DefaultMaxQueueSpans = 65536
 	DefaultMaxQueueBytes = 32 << 20
 	DefaultFlushInterval = 200 * time.Millisecond
