@@ -14,9 +14,13 @@ import (
 // from the file of --summary-file.
 type Summary struct {
 	DurationNs uint64 `json:"duration_ns"` // from listening to the end
+	Backend    string `json:"backend"`     // "" for a replay
+	AttachNs   uint64 `json:"attach_ns"`   // from the start to listening
 	Attached   uint64 `json:"probes_attached"`
 	Skipped    uint64 `json:"probes_skipped"`
-	Frames     uint64 `json:"frames"` // that came from the kernel
+	Frames     uint64 `json:"frames"`           // that came from the kernel
+	Submitted  uint64 `json:"frames_submitted"` // that the kernel side sent; all of them should have come
+	Tracked    uint64 `json:"skbs_tracked"`     // skbs that were still followed at the end
 	Traces     uint64 `json:"traces"`
 	Spans      uint64 `json:"spans"`
 	// KernelLost is what the kernel side could not send or follow, by counter.

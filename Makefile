@@ -1,0 +1,70 @@
+# The two commands of the README are `make demo` and `make test`: both set up
+# what they need on a fresh Debian machine with Go.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+KERNELS := 5.10 6.1 6.12 7.3
+BINARY := bin/otel-kprobe
+# Static: the released binary needs nothing at run time.
+STATIC := -tags osusergo,netgo -ldflags '-linkmode external -extldflags -static -s -w'
+
+include test/vm/vm.mk
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+.PHONY: build
+build: deps ## Build the static binary bin/otel-kprobe
+	CGO_ENABLED=1 $(GO) build -trimpath $(STATIC) -o $(BINARY) ./cmd/otel-kprobe
+
+.PHONY: demo
+demo: build ## Show a ping's way through the kernel: in a VM, or natively where this host can trace
+	test/demo.sh
+
+.PHONY: test
+test: deps ## Everything: unit, generated code, lint, four kernels, Collector and Jaeger
+	test/all.sh
+
+.PHONY: test-unit
+test-unit: ## Unit tests with the race detector, and once without cgo
+	$(GO) vet ./...
+	$(GO) test -race ./...
+	CGO_ENABLED=0 $(GO) build ./...
+	CGO_ENABLED=0 $(GO) test ./...
+
+.PHONY: check-generate
+check-generate: deps ## Prove that the committed BPF objects match the C sources
+	bpf/check-generate.sh
+
+.PHONY: generate
+generate: deps ## Build the BPF objects anew
+	$(GO) generate ./bpf
+
+.PHONY: lint
+lint: ## Run golangci-lint over both modules
+	lint=$$(test/backends/build.sh golangci-lint); $$lint run ./...; cd test; $$lint run ./...
+
+.PHONY: test-kernels
+test-kernels: build vm-images ## Scenarios on real kernels (KERNELS="6.12" for one)
+	test/kernels.sh $(KERNELS)
+
+.PHONY: test-e2e
+test-e2e: build vm-images ## Spans from a VM read back from a real Collector and Jaeger
+	test/backends/build.sh all
+	OTEL_KPROBE_BIN=$(CURDIR)/$(BINARY) $(GO) -C test test -count=1 -timeout 30m ./e2e
+
+.PHONY: bench
+bench: ## Cost of a span from record to OTLP, beside the SDK's way
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/bench
+
+.PHONY: bench-vm
+bench-vm: build vm-images ## Overhead on 6.12 by instruction count, beside pwru
+	test/bench/vm.sh
+
+.PHONY: clean
+clean: ## Remove what was built here (the caches stay)
+	rm -rf bin out

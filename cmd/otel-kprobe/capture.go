@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/otel-kprobe/otel-kprobe/bpf"
+	"github.com/otel-kprobe/otel-kprobe/internal/recording"
+)
+
+const (
+	// pollEvery is how long a record may lie in the ring before it is read: the
+	// kernel wakes the reader only when much is unread.
+	pollEvery = 10 * time.Millisecond
+	// evictEvery and idleAfter bound how long an skb is followed of which
+	// nothing is seen any more (it sits in a queue that nobody reads).
+	evictEvery = 10 * time.Second
+	idleAfter  = 2 * time.Minute
+	// recordsPerLook is how many records are read between two looks at the clock.
+	recordsPerLook = 1024
+)
+
+// capture reads the ring buffer into a pipeline.
+type capture struct {
+	objects  *bpf.Objects
+	reader   *ringbuf.Reader
+	pipeline *pipeline
+	recorder *recording.Writer // nil without --record
+	monoNs   func() uint64     // CLOCK_MONOTONIC of the kernel
+	evicted  uint64
+	record   ringbuf.Record
+}
+
+// run reads until ctx is done or the limit of traces is reached.
+func (c *capture) run(ctx context.Context) error {
+	nextEviction := time.Now().Add(evictEvery)
+	for ctx.Err() == nil && !c.pipeline.reached() {
+		empty, err := c.read(time.Now().Add(pollEvery))
+		if err != nil {
+			return err
+		}
+		c.tick(empty)
+		if now := time.Now(); now.After(nextEviction) {
+			nextEviction = now.Add(evictEvery)
+			if err := c.evict(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// read takes records until there are none and the deadline has passed (then
+// empty is true), or until it is time to look at the clock.
+func (c *capture) read(deadline time.Time) (empty bool, err error) {
+	c.reader.SetDeadline(deadline)
+	for i := 0; i < recordsPerLook && !c.pipeline.reached(); i++ {
+		err := c.reader.ReadInto(&c.record)
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ringbuf.ErrFlushed) {
+			return true, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("read the ring buffer: %w", err)
+		}
+		if c.recorder != nil {
+			_ = c.recorder.Record(c.record.RawSample) // it keeps its error for Close
+		}
+		c.pipeline.record(c.record.RawSample)
+	}
+	return false, nil
+}
+
+// drain reads what is still in the ring after the probes were detached.
+func (c *capture) drain() error {
+	for c.reader.AvailableBytes() > 0 && !c.pipeline.reached() {
+		if _, err := c.read(time.Now().Add(pollEvery)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tick lets the tracker close what has waited long enough. While records wait
+// in the ring the present is the time of the last one read: what the others say
+// has not been heard yet.
+func (c *capture) tick(empty bool) {
+	now := c.pipeline.lastMonoNs
+	if empty {
+		now = c.monoNs()
+	}
+	if c.recorder != nil {
+		_ = c.recorder.Tick(now) // it keeps its error for Close
+	}
+	c.pipeline.tracker.Advance(now)
+}
+
+// closeJourneys ends every journey that is still open, as unfinished.
+func (c *capture) closeJourneys() {
+	now := c.monoNs()
+	if c.recorder != nil {
+		_ = c.recorder.CloseAll(now) // it keeps its error for Close
+	}
+	c.pipeline.tracker.CloseAll(now)
+}
+
+func (c *capture) evict() error {
+	count, err := c.objects.EvictIdle(c.monoNs() - uint64(idleAfter))
+	c.evicted += uint64(count)
+	return err
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
+)
+
+// newCheck builds the command check.
+func newCheck(sys system) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Say what this kernel offers, what will be used, and what is missing",
+		Long: "Says what this kernel offers, what will be used, what is missing and how to get it.\n" +
+			"It ends with status 0 only if packets can be traced.\n" + exitHelp,
+		Args: noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			findings := kernel.Check()
+			if err := kernel.WriteFindings(sys.stdout, findings); err != nil {
+				return err
+			}
+			backend, why := kernel.ChooseBackend(findings)
+			fmt.Fprintf(sys.stdout, "\nbackend: %s (%s)\n", backend, why)
+			return kernel.CannotTrace(findings)
+		},
+	}
+}
+
+// noArguments refuses arguments with a sentence of our own.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageErrorf("%s takes no argument, not %q: see '%s --help'", cmd.Name(), args[0], cmd.CommandPath())
+	}
+	return nil
+}

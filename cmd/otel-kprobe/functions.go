@@ -1,0 +1,67 @@
+package main
+
+import (
+	"regexp"
+
+	"github.com/spf13/cobra"
+
+	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
+	"github.com/otel-kprobe/otel-kprobe/internal/probe"
+)
+
+// newFunctions builds the command functions.
+func newFunctions(sys system) *cobra.Command {
+	backend := "auto"
+	cmd := &cobra.Command{
+		Use:   "functions [flags] [RE2]",
+		Short: "List the kernel functions that would be probed, and why others are not",
+		Long: "Lists the kernel functions that would be probed, with module and argument, and why\n" +
+			"others would not. An RE2 expression has to match the whole name, as --filter-func does.\n" + exitHelp,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usageErrorf("functions takes one expression, not %d: quote it", len(args))
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			return listFunctions(sys, backend, args)
+		},
+	}
+	cmd.Flags().StringVar(&backend, "backend", backend, "as the backend auto, session, multi or kprobe would")
+	return cmd
+}
+
+func listFunctions(sys system, backend string, args []string) error {
+	var (
+		pattern *regexp.Regexp
+		text    string
+		err     error
+	)
+	if len(args) == 1 {
+		text = args[0]
+		if pattern, err = probe.CompilePattern(text); err != nil {
+			return usageError(err)
+		}
+	}
+	if backend == "auto" {
+		findings := kernel.Check()
+		if err := kernel.CannotTrace(findings); err != nil {
+			return err
+		}
+		backend, _ = kernel.ChooseBackend(findings)
+	} else if _, err := probe.ParseBackend(backend); err != nil {
+		return usageError(err)
+	}
+	tracefs, err := kernel.TracefsDir()
+	if err != nil {
+		return err
+	}
+	selection, err := probe.Select(probe.SystemSources(tracefs), probe.Options{Pattern: pattern, Backend: backend})
+	if err != nil {
+		return err
+	}
+	if err := probe.WriteTable(sys.stdout, selection); err != nil {
+		return err
+	}
+	return usageError(selection.Usable(text))
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/otel-kprobe/otel-kprobe/bpf"
+	"github.com/otel-kprobe/otel-kprobe/internal/filter"
+	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
+	"github.com/otel-kprobe/otel-kprobe/internal/probe"
+)
+
+// attached is a kernel that reports to us.
+type attached struct {
+	objects    *bpf.Objects
+	attachment *probe.Attachment
+	backend    probe.Backend
+	skipped    int
+	took       time.Duration
+}
+
+// attach selects the functions, loads the programs and attaches them. progress
+// hears of each function. On error nothing stays behind.
+func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progress func(done, total int)) (*attached, error) {
+	start := time.Now()
+	backend, err := chooseBackend(s, logger)
+	if err != nil {
+		return nil, err
+	}
+	selection, err := selectFunctions(backend, s)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := loadObjects(backend, selection.Functions, s)
+	if err != nil {
+		return nil, explainLoad(err)
+	}
+	total := len(selection.Functions)
+	attachment, err := probe.Attach(ctx, objects, probe.AttachOptions{
+		Backend:   backend,
+		Functions: selection.Functions,
+		EntryOnly: s.entryOnly,
+		Progress:  func(done int) { progress(done, total) },
+	})
+	if err != nil {
+		return nil, errors.Join(err, objects.Close())
+	}
+	for _, f := range attachment.Refused {
+		logger.Debug("kernel refused a probe", "function", f.Name, "reason", f.Reason)
+	}
+	return &attached{
+		objects:    objects,
+		attachment: attachment,
+		backend:    backend,
+		skipped:    len(selection.Skipped) + len(attachment.Refused),
+		took:       time.Since(start),
+	}, nil
+}
+
+// chooseBackend takes the one that was asked for, or the best that there is.
+func chooseBackend(s packetsSettings, logger *slog.Logger) (probe.Backend, error) {
+	findings := kernel.Check()
+	if err := kernel.CannotTrace(findings); err != nil {
+		return "", err
+	}
+	name, why := kernel.ChooseBackend(findings)
+	if s.backend == "auto" || s.backend == name {
+		if name != probe.BackendSession {
+			logger.Info("backend "+name, "why", why)
+		}
+		return probe.Backend(name), nil
+	}
+	if err := kernel.CheckBackend(findings, s.backend); err != nil {
+		return "", err
+	}
+	return probe.Backend(s.backend), nil
+}
+
+// selectFunctions applies --filter-func; a pattern without a match is the
+// user's mistake.
+func selectFunctions(backend probe.Backend, s packetsSettings) (probe.Selection, error) {
+	tracefs, err := kernel.TracefsDir()
+	if err != nil {
+		return probe.Selection{}, err
+	}
+	selection, err := probe.Select(probe.SystemSources(tracefs), probe.Options{
+		Pattern: s.function,
+		Backend: string(backend),
+	})
+	if err != nil {
+		return selection, err
+	}
+	return selection, usageError(selection.Usable(s.funcText))
+}
+
+// loadObjects loads the programs for these functions with the filters built in.
+func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings) (*bpf.Objects, error) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count CPUs: %w", err)
+	}
+	options := bpf.Options{
+		Kind:       backend.Kind(),
+		Programs:   backend.Programs(functions, s.entryOnly),
+		AttachType: backend.AttachType(),
+		RingBytes:  s.ringBytes,
+		CPUs:       cpus,
+		NetNS:      s.netns,
+		Mark:       s.mark.Value,
+		MarkMask:   s.mark.Mask,
+		Interface:  s.ifname,
+		EntryOnly:  s.entryOnly,
+	}
+	if err := adaptToKernel(&options, s.pcap); err != nil {
+		return nil, err
+	}
+	return bpf.Load(options)
+}
+
+// adaptToKernel sets what depends on the running kernel's BTF.
+func adaptToKernel(o *bpf.Options, pcap *filter.Program) error {
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		return fmt.Errorf("read the kernel's BTF: %w", err)
+	}
+	o.HasFuncIP = o.Kind == bpf.Session || kernel.HasFuncIP()
+	o.HasReason = hasDropReason(types)
+	inject := filter.Options{Mode: filter.LoadProbe}
+	if o.Kind == bpf.Session {
+		if o.KfuncIDs, err = kfuncIDs(types, bpf.Kfuncs()); err != nil {
+			return err
+		}
+		if inject.Direct, err = filter.ResolveDirect(types); err != nil {
+			return err
+		}
+		inject.Mode = filter.LoadDirect
+	}
+	o.Filter = func(spec *ebpf.CollectionSpec) error { return filter.Inject(spec, pcap, inject) }
+	return nil
+}
+
+// hasDropReason is true when the tracepoint skb:kfree_skb has its third
+// argument (Linux 5.17, https://git.kernel.org/torvalds/c/c504e5c2f964).
+func hasDropReason(types *btf.Spec) bool {
+	var tracepoint *btf.Typedef
+	if err := types.TypeByName("btf_trace_kfree_skb", &tracepoint); err != nil {
+		return false
+	}
+	pointer, ok := btf.UnderlyingType(tracepoint).(*btf.Pointer)
+	if !ok {
+		return false
+	}
+	prototype, ok := btf.UnderlyingType(pointer.Target).(*btf.FuncProto)
+	// The first parameter is the tracepoint's own void *.
+	return ok && len(prototype.Params) > 3
+}
+
+// kfuncIDs looks the BTF ids of kfuncs up.
+func kfuncIDs(types *btf.Spec, names []string) (map[string]uint32, error) {
+	ids := make(map[string]uint32, len(names))
+	for _, name := range names {
+		var function *btf.Func
+		if err := types.TypeByName(name, &function); err != nil {
+			return nil, fmt.Errorf("find kfunc %s: %w", name, err)
+		}
+		id, err := types.TypeID(function)
+		if err != nil {
+			return nil, fmt.Errorf("find the id of kfunc %s: %w", name, err)
+		}
+		ids[name] = uint32(id)
+	}
+	return ids, nil
+}
+
+// explainLoad gives what the verifier or the kernel says as one sentence.
+func explainLoad(err error) error {
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		return fmt.Errorf("%w (please report this with the output of 'otel-kprobe check' and 'uname -r')", err)
+	}
+	return err
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
+	"github.com/otel-kprobe/otel-kprobe/spans"
+)
+
+const (
+	kallsymsPath = "/proc/kallsyms"
+	btfDir       = "/sys/kernel/btf"
+)
+
+// liveNames gives names to the numbers of the running kernel. It reads symbols
+// and drop reasons when the first name is asked for, so that listening begins
+// without waiting for them.
+type liveNames struct {
+	symbols func() *kernel.Symbols // nil when they can't be read
+	reasons func() kernel.DropReasons
+	netns   *kernel.NetNSNames
+}
+
+var _ spans.Names = (*liveNames)(nil)
+
+func newLiveNames(logger *slog.Logger) *liveNames {
+	return &liveNames{
+		symbols: sync.OnceValue(func() *kernel.Symbols {
+			symbols, err := kernel.ReadSymbols(kallsymsPath)
+			if err != nil {
+				logger.Warn("functions are shown by address only", "error", err)
+			}
+			return symbols
+		}),
+		reasons: sync.OnceValue(func() kernel.DropReasons {
+			reasons, err := readDropReasons()
+			if err != nil {
+				logger.Warn("some drop reasons are shown by number only", "error", err)
+			}
+			return reasons
+		}),
+		netns: kernel.NewNetNSNames(),
+	}
+}
+
+// warm reads what the first trace will need.
+func (n *liveNames) warm() {
+	n.symbols()
+	n.reasons()
+}
+
+// readDropReasons reads the kernel's reasons and those of its loaded modules.
+// With an error, those are given that could be read.
+func readDropReasons() (kernel.DropReasons, error) {
+	vmlinux, err := kernel.ReadBTF(btfDir, "vmlinux", nil)
+	if err != nil {
+		return kernel.DropReasons{}, err
+	}
+	entries, err := os.ReadDir(btfDir)
+	errs := []error{err}
+	var modules []*kernel.RawBTF
+	for _, entry := range entries {
+		if entry.Name() == "vmlinux" {
+			continue
+		}
+		module, err := kernel.ReadBTF(btfDir, entry.Name(), vmlinux)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // unloaded meanwhile
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		modules = append(modules, module)
+	}
+	return kernel.ReadDropReasons(vmlinux, modules...), errors.Join(errs...)
+}
+
+// Function implements spans.Names. A kprobe may report an address a few bytes
+// into its function (behind ENDBR).
+func (n *liveNames) Function(addr uint64) spans.Function {
+	symbol, _, ok := n.lookup(addr)
+	if !ok {
+		return spans.Function{}
+	}
+	return spans.Function{Name: symbol.Name, Module: symbol.Module}
+}
+
+// Location implements spans.Names.
+func (n *liveNames) Location(addr uint64) string {
+	symbol, offset, ok := n.lookup(addr)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%s+%#x", symbol.Name, offset)
+}
+
+func (n *liveNames) lookup(addr uint64) (kernel.Symbol, uint64, bool) {
+	symbols := n.symbols()
+	if symbols == nil {
+		return kernel.Symbol{}, 0, false
+	}
+	return symbols.Lookup(addr)
+}
+
+// DropReason implements spans.Names.
+func (n *liveNames) DropReason(value uint32) string { return n.reasons().Name(value) }
+
+// NetNS implements spans.Names.
+func (n *liveNames) NetNS(inum uint32) string { return n.netns.Name(inum) }

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/otel-kprobe/otel-kprobe/internal/filter"
+	"github.com/otel-kprobe/otel-kprobe/internal/probe"
+)
+
+// packetsFlags are the flags of packets as they were given.
+type packetsFlags struct {
+	output outputFlags
+
+	function  string
+	netns     string
+	ifname    string
+	mark      string
+	backend   string
+	entryOnly bool
+
+	duration    time.Duration
+	limit       uint64
+	readyFile   string
+	summaryFile string
+	ringSize    int
+	record      string
+}
+
+const defaultRingBytes = 16 << 20
+
+func (f *packetsFlags) register(flags *pflag.FlagSet) {
+	f.output.register(flags)
+	flags.StringVar(&f.function, "filter-func", "", "probe only the functions whose whole name matches this `RE2` expression")
+	flags.StringVar(&f.netns, "filter-netns", "", "follow only packets in this network namespace: a `PATH`, inode:N, or a name of 'ip netns'")
+	flags.StringVar(&f.ifname, "filter-ifname", "", "follow only packets that pass the interface of this `NAME`")
+	flags.StringVar(&f.mark, "filter-mark", "", "follow only packets with this skb mark, `V[/MASK]`")
+	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
+	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
+	flags.DurationVar(&f.duration, "duration", 0, "stop after this long (default: at SIGINT or SIGTERM)")
+	flags.Uint64Var(&f.limit, "limit-traces", 0, "stop after this many traces (default: no limit)")
+	flags.StringVar(&f.readyFile, "ready-file", "", "create this `FILE` once all probes are attached")
+	flags.StringVar(&f.summaryFile, "summary-file", "", "write the closing summary to this `FILE` as JSON")
+	flags.IntVar(&f.ringSize, "ring-size", defaultRingBytes, "size of the ring buffer in bytes, a power of two")
+	flags.StringVar(&f.record, "record", "", "also write the kernel's events to this `FILE`, for 'otel-kprobe replay'")
+}
+
+// packetsSettings are the flags of packets, checked.
+type packetsSettings struct {
+	output    outputSettings
+	pcap      *filter.Program
+	pcapText  string
+	function  *regexp.Regexp
+	funcText  string
+	netns     uint32
+	ifname    string
+	mark      filter.Mark
+	backend   string // "auto" or the name of a probe.Backend
+	entryOnly bool
+
+	duration    time.Duration
+	limit       uint64
+	readyFile   string
+	summaryFile string
+	ringBytes   int
+	record      string
+}
+
+// settings checks the flags. Every error is the user's to mend.
+func (f *packetsFlags) settings(args []string, getenv func(string) string) (packetsSettings, error) {
+	s := packetsSettings{
+		pcapText:    strings.Join(args, " "),
+		funcText:    f.function,
+		ifname:      f.ifname,
+		backend:     f.backend,
+		entryOnly:   f.entryOnly,
+		duration:    f.duration,
+		limit:       f.limit,
+		readyFile:   f.readyFile,
+		summaryFile: f.summaryFile,
+		ringBytes:   f.ringSize,
+		record:      f.record,
+	}
+	for _, check := range []func(*packetsSettings) error{
+		f.checkFilters, f.checkBackend, f.checkSizes,
+	} {
+		if err := check(&s); err != nil {
+			return s, err
+		}
+	}
+	var err error
+	s.output, err = f.output.settings(getenv)
+	return s, err
+}
+
+func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {
+	if s.pcap, err = filter.Compile(s.pcapText); err != nil {
+		return err
+	}
+	if f.function != "" {
+		if s.function, err = probe.CompilePattern(f.function); err != nil {
+			return fmt.Errorf("read --filter-func: %w", err)
+		}
+	}
+	if f.netns != "" {
+		if s.netns, err = filter.ParseNetNS(f.netns); err != nil {
+			return fmt.Errorf("read --filter-netns: %w", err)
+		}
+	}
+	if f.mark != "" {
+		if s.mark, err = filter.ParseMark(f.mark); err != nil {
+			return fmt.Errorf("read --filter-mark: %w", err)
+		}
+	}
+	if len(f.ifname) > 15 {
+		return fmt.Errorf("read --filter-ifname: %q is longer than the 15 bytes that a name can have", f.ifname)
+	}
+	return nil
+}
+
+func (f *packetsFlags) checkBackend(s *packetsSettings) error {
+	if f.backend == "auto" {
+		return nil
+	}
+	_, err := probe.ParseBackend(f.backend)
+	return err
+}
+
+func (f *packetsFlags) checkSizes(s *packetsSettings) error {
+	page := os.Getpagesize()
+	switch {
+	case f.ringSize < page || f.ringSize&(f.ringSize-1) != 0 || f.ringSize > 1<<30:
+		return fmt.Errorf("read --ring-size: %d is not a power of two from %d to %d", f.ringSize, page, 1<<30)
+	case f.duration < 0:
+		return fmt.Errorf("read --duration: %v is negative", f.duration)
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+const exitHelp = `
+Exit status:
+  0  all is well
+  1  it failed while it ran
+  2  it was called wrongly
+  3  this kernel, or this process's rights, do not allow tracing
+  4  spans were lost on their way out (the summary says how many)
+`
+
+// newRoot builds the command tree.
+func newRoot(sys system, logger *slog.Logger) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "otel-kprobe",
+		Short: "See the way of packets through the Linux kernel as OpenTelemetry traces",
+		Long: "otel-kprobe shows each packet's way through the Linux kernel as a trace:\n" +
+			"one span for each kernel function, nested as the calls were.\n" + exitHelp,
+		Version:           version(),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Args:              cobra.ArbitraryArgs,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				_ = cmd.Help() // to stdout, which has nowhere to report to
+				return &silentError{exitUsage}
+			}
+			return unknownCommand(cmd, args[0])
+		},
+	}
+	root.SetFlagErrorFunc(flagError)
+	root.SetVersionTemplate("otel-kprobe {{.Version}}\n")
+	root.AddCommand(
+		newPackets(sys, logger),
+		newCheck(sys),
+		newFunctions(sys),
+		newReplay(sys, logger),
+	)
+	return root
+}
+
+// flagError names the command that knows the right flags.
+func flagError(cmd *cobra.Command, err error) error {
+	return usageErrorf("%s: see '%s --help'", err, cmd.CommandPath())
+}
+
+// unknownCommand suggests what may have been meant.
+func unknownCommand(root *cobra.Command, name string) error {
+	text := fmt.Sprintf("unknown command %q", name)
+	if near := root.SuggestionsFor(name); len(near) > 0 {
+		text += fmt.Sprintf(", did you mean %s", strings.Join(near, " or "))
+	}
+	return usageError(errors.New(text + ": see 'otel-kprobe --help'"))
+}
+
+// version is the module's version, or the revision that it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" && len(setting.Value) >= 12 {
+			return "devel-" + setting.Value[:12]
+		}
+	}
+	return "devel"
+}
