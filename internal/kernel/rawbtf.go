@@ -75,6 +75,25 @@ type BTFType struct {
 	extra     []byte
 }
 
+// BTFDir is where the running kernel describes its types.
+const BTFDir = "/sys/kernel/btf"
+
+// ModulesWithBTF returns the names of the loaded modules that describe their
+// types in a directory laid out as BTFDir: none before Linux 5.11.
+func ModulesWithBTF(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list modules with types: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.Name() != "vmlinux" {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
 // ReadBTF opens the BTF of vmlinux, or of a module on top of base, from a
 // directory laid out as /sys/kernel/btf.
 func ReadBTF(dir, name string, base *RawBTF) (*RawBTF, error) {

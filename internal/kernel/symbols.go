@@ -2,19 +2,24 @@ package kernel
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 )
+
+// KallsymsPath is where the running kernel lists its symbols.
+const KallsymsPath = "/proc/kallsyms"
 
 // ErrSymbolsHidden says that the kernel shows all addresses as zero.
 var ErrSymbolsHidden = errors.New(
 	"kernel addresses are hidden in /proc/kallsyms: run as root (CAP_SYSLOG) with sysctl kernel.kptr_restrict 0 or 1")
 
-// Symbol is one symbol of the kernel's text.
+// Symbol is one symbol of the kernel's code.
 type Symbol struct {
 	Name   string
 	Module string // empty for vmlinux
@@ -22,102 +27,135 @@ type Symbol struct {
 }
 
 // Symbols answers which function an address lies in and where a function is.
-// It is immutable; methods may be called concurrently.
+// It is immutable; methods may be called concurrently. A kernel's 100,000
+// symbols take some 4 MB, and no memory that the garbage collector looks into.
 type Symbols struct {
-	text   string // what names and modules are slices of
-	sorted []symbol
-	byName func() map[string][]int32 // built at the first use
+	sorted  []symbol // by address, those at one address in the order of the file
+	names   []byte   // all names, one after the other
+	modules []string // the first is vmlinux's, empty
 }
 
-// symbol refers to its name in text, to keep a table of 100,000 small and out
-// of the garbage collector's sight.
 type symbol struct {
-	addr         uint64
-	name, module span
+	addr   uint64
+	name   uint32 // offset in names
+	length uint16 // of the name
+	module uint16 // index in modules
 }
-
-type span struct{ start, end uint32 }
-
-func (s span) of(text string) string { return text[s.start:s.end] }
 
 // ReadSymbols parses a file laid out as /proc/kallsyms. It returns
-// ErrSymbolsHidden when the addresses are hidden from this process.
+// ErrSymbolsHidden when the addresses are hidden from this process. Reading
+// the kernel's takes it up to a second on a slow machine.
 func ReadSymbols(path string) (*Symbols, error) {
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read kernel symbols: %w", err)
 	}
-	return ParseSymbols(data)
+	defer f.Close()
+	return ParseSymbols(f)
 }
 
 // LazySymbols reads the symbols at the first call and returns the same result
-// ever after; reading costs up to a second on a slow machine.
+// ever after.
 func LazySymbols(path string) func() (*Symbols, error) {
 	return sync.OnceValues(func() (*Symbols, error) { return ReadSymbols(path) })
 }
 
 // ParseSymbols parses lines of the form "address type name [module]", keeping
-// those of type t, T, w or W (code). Lines of any other form are left out.
-func ParseSymbols(data []byte) (*Symbols, error) {
-	if uint64(len(data)) > 1<<32-1 {
-		return nil, fmt.Errorf("parse kernel symbols: %d bytes are too many", len(data))
-	}
-	s := &Symbols{text: string(data), sorted: make([]symbol, 0, len(data)/48)}
-	hidden := true
-	for at := 0; at < len(data); {
-		end := len(data)
-		if n := bytes.IndexByte(data[at:], '\n'); n >= 0 {
-			end = at + n
-		}
-		if sym, ok := parseSymbol(data[at:end], uint32(at)); ok {
-			hidden = hidden && sym.addr == 0
-			s.sorted = append(s.sorted, sym)
-		}
-		at = end + 1
+// those of code (type t, T, w or W) but for the paddings before functions
+// (__pfx_NAME). Lines of any other form are left out.
+func ParseSymbols(r io.Reader) (*Symbols, error) {
+	s := &Symbols{modules: []string{""}}
+	if err := s.read(r); err != nil {
+		return nil, fmt.Errorf("read kernel symbols: %w", err)
 	}
 	if len(s.sorted) == 0 {
-		return nil, errors.New("parse kernel symbols: no code symbol found")
+		return nil, errors.New("read kernel symbols: no code symbol found")
 	}
-	if hidden {
+	if s.hidden() {
 		return nil, ErrSymbolsHidden
 	}
-	slices.SortStableFunc(s.sorted, func(a, b symbol) int {
-		if a.addr < b.addr {
-			return -1
-		}
-		if a.addr > b.addr {
-			return 1
-		}
-		return 0
-	})
-	s.byName = sync.OnceValue(s.indexNames)
+	// Names were appended in the order of the file, so their offsets keep it.
+	byAddr := func(a, b symbol) int { return cmp.Or(cmp.Compare(a.addr, b.addr), cmp.Compare(a.name, b.name)) }
+	if !slices.IsSortedFunc(s.sorted, byAddr) {
+		slices.SortFunc(s.sorted, byAddr)
+	}
+	s.sorted, s.names = slices.Clip(s.sorted), slices.Clip(s.names)
 	return s, nil
 }
 
-// parseSymbol reads one line that starts at offset in the text.
-func parseSymbol(line []byte, offset uint32) (symbol, bool) {
+// read passes the complete lines of each block on; a block holds thousands.
+func (s *Symbols) read(r io.Reader) error {
+	buf := make([]byte, 0, 1<<18)
+	for {
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		rest := buf
+		for {
+			end := bytes.IndexByte(rest, '\n')
+			if end < 0 {
+				break
+			}
+			s.addLine(rest[:end])
+			rest = rest[end+1:]
+		}
+		if err == io.EOF {
+			s.addLine(rest)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if len(rest) == cap(buf) {
+			return fmt.Errorf("a line is longer than %d bytes", cap(buf))
+		}
+		buf = buf[:copy(buf, rest)]
+	}
+}
+
+func (s *Symbols) addLine(line []byte) {
 	addr, n := parseHex(line)
 	if n == 0 || len(line) < n+4 || line[n] != ' ' || line[n+2] != ' ' {
-		return symbol{}, false
+		return
 	}
 	switch line[n+1] {
 	case 't', 'T', 'w', 'W':
 	default:
-		return symbol{}, false
+		return
 	}
-	start := n + 3
-	end := len(line)
-	var module span
-	if line[end-1] == ']' {
-		if open := bytes.LastIndexByte(line, '['); open > start {
-			module = span{offset + uint32(open) + 1, offset + uint32(end) - 1}
-			end = open - 1
+	name := line[n+3:]
+	var module []byte
+	if i := bytes.IndexByte(name, '\t'); i >= 0 {
+		name, module = name[:i], bytes.Trim(name[i:], "\t[]")
+	}
+	if len(name) == 0 || len(name) > math.MaxUint16 || bytes.HasPrefix(name, []byte("__pfx_")) ||
+		len(s.names) > math.MaxUint32-len(name) {
+		return
+	}
+	s.sorted = append(s.sorted, symbol{addr, uint32(len(s.names)), uint16(len(name)), s.moduleIndex(module)})
+	s.names = append(s.names, name...)
+}
+
+// moduleIndex looks from the end: the symbols of a module stand together.
+func (s *Symbols) moduleIndex(module []byte) uint16 {
+	for i := len(s.modules) - 1; i >= 0; i-- {
+		if s.modules[i] == string(module) {
+			return uint16(i)
 		}
 	}
-	if end <= start {
-		return symbol{}, false
+	if len(s.modules) > math.MaxUint16 {
+		return 0
 	}
-	return symbol{addr, span{offset + uint32(start), offset + uint32(end)}, module}, true
+	s.modules = append(s.modules, string(module))
+	return uint16(len(s.modules) - 1)
+}
+
+func (s *Symbols) hidden() bool {
+	for _, sym := range s.sorted {
+		if sym.addr != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // parseHex reads hexadecimal digits, at most 16, and says how many.
@@ -138,38 +176,16 @@ func parseHex(b []byte) (v uint64, n int) {
 	return v, n
 }
 
-func (s *Symbols) indexNames() map[string][]int32 {
-	m := make(map[string][]int32, len(s.sorted))
-	for i, sym := range s.sorted {
-		name := sym.name.of(s.text)
-		m[name] = append(m[name], int32(i))
-	}
-	return m
-}
-
-func (s *Symbols) symbol(i int) Symbol {
-	sym := s.sorted[i]
-	// Cloned, so that keeping one name does not keep the whole text.
-	return Symbol{
-		Name:   strings.Clone(sym.name.of(s.text)),
-		Module: strings.Clone(sym.module.of(s.text)),
-		Addr:   sym.addr,
-	}
+func (s *Symbols) nameOf(sym symbol) []byte {
+	return s.names[sym.name : sym.name+uint32(sym.length)]
 }
 
 // Lookup returns the symbol that addr lies in and its offset from there, in
 // bytes. Of several symbols at one address it is the first in the file. False
-// means that addr is below all symbols.
+// means that addr is below all symbols. An address beyond the kernel's code
+// gives the last symbol before it, with a large offset.
 func (s *Symbols) Lookup(addr uint64) (sym Symbol, offset uint64, ok bool) {
-	i, found := slices.BinarySearchFunc(s.sorted, addr, func(e symbol, a uint64) int {
-		if e.addr < a {
-			return -1
-		}
-		if e.addr > a {
-			return 1
-		}
-		return 0
-	})
+	i, found := slices.BinarySearchFunc(s.sorted, addr, func(e symbol, a uint64) int { return cmp.Compare(e.addr, a) })
 	if !found {
 		if i == 0 {
 			return Symbol{}, 0, false
@@ -179,17 +195,29 @@ func (s *Symbols) Lookup(addr uint64) (sym Symbol, offset uint64, ok bool) {
 			i--
 		}
 	}
-	return s.symbol(i), addr - s.sorted[i].addr, true
+	at := s.sorted[i]
+	return Symbol{string(s.nameOf(at)), s.modules[at.module], at.addr}, addr - at.addr, true
 }
 
-// Named returns all symbols of that name, by ascending address.
+// Each calls f with every symbol, by ascending address; name is good until f
+// returns.
+func (s *Symbols) Each(f func(name []byte, module string, addr uint64)) {
+	for _, sym := range s.sorted {
+		f(s.nameOf(sym), s.modules[sym.module], sym.addr)
+	}
+}
+
+// Named returns all symbols of that name, by ascending address. It looks at
+// every symbol: use Each for many names.
 func (s *Symbols) Named(name string) []Symbol {
 	var found []Symbol
-	for _, i := range s.byName()[name] {
-		found = append(found, s.symbol(int(i)))
+	for _, sym := range s.sorted {
+		if int(sym.length) == len(name) && string(s.nameOf(sym)) == name {
+			found = append(found, Symbol{name, s.modules[sym.module], sym.addr})
+		}
 	}
 	return found
 }
 
-// Len returns the number of code symbols.
+// Len returns the number of symbols.
 func (s *Symbols) Len() int { return len(s.sorted) }

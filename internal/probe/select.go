@@ -20,18 +20,20 @@ import (
 type Sources struct {
 	BTFDir    string // laid out as /sys/kernel/btf
 	Tracefs   string // holds available_filter_functions[_addrs]
-	Kallsyms  string // laid out as /proc/kallsyms
 	Blacklist string // laid out as /sys/kernel/debug/kprobes/blacklist; need not exist
+	// Symbols gives the kernel's symbols, which are read only where they are
+	// needed (kernel.LazySymbols).
+	Symbols func() (*kernel.Symbols, error)
 }
 
 // SystemSources names the sources of the running kernel. tracefs is its mount
 // point, as kernel.TracefsDir finds it.
 func SystemSources(tracefs string) Sources {
 	return Sources{
-		BTFDir:    "/sys/kernel/btf",
+		BTFDir:    kernel.BTFDir,
 		Tracefs:   tracefs,
-		Kallsyms:  "/proc/kallsyms",
 		Blacklist: "/sys/kernel/debug/kprobes/blacklist",
+		Symbols:   kernel.LazySymbols(kernel.KallsymsPath),
 	}
 }
 
@@ -103,27 +105,22 @@ func candidates(src Sources, opts Options) ([]Candidate, error) {
 // scanModules scans the loaded modules, or falls back to the built-in table on
 // a kernel without module BTF.
 func scanModules(scanner *Scanner, btfDir string) ([]Candidate, error) {
-	entries, err := os.ReadDir(btfDir)
+	modules, err := kernel.ModulesWithBTF(btfDir)
 	if err != nil {
-		return nil, fmt.Errorf("list modules: %w", err)
+		return nil, err
 	}
 	var found []Candidate
-	modules := 0
-	for _, e := range entries {
-		if e.Name() == "vmlinux" {
-			continue
-		}
-		modules++
-		b, err := kernel.ReadBTF(btfDir, e.Name(), scanner.vmlinux)
+	for _, name := range modules {
+		b, err := kernel.ReadBTF(btfDir, name, scanner.vmlinux)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // unloaded meanwhile
 		}
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, scanner.Scan(e.Name(), b)...)
+		found = append(found, scanner.Scan(name, b)...)
 	}
-	if modules == 0 {
+	if len(modules) == 0 {
 		return moduleFunctions(), nil
 	}
 	return found, nil
@@ -204,7 +201,7 @@ func (s *selector) sight(src Sources, backend string) error {
 	if exact && backend != BackendKprobe {
 		return nil
 	}
-	symbols, err := kernel.ReadSymbols(src.Kallsyms)
+	symbols, err := src.Symbols()
 	if err != nil {
 		return fmt.Errorf("find addresses of functions: %w", err)
 	}
@@ -328,19 +325,24 @@ func (s *selector) sightBlacklist(path string) error {
 func (s *selector) sightSymbols(symbols *kernel.Symbols) {
 	for _, ws := range s.wanted {
 		for _, w := range ws {
-			at := w.seen()
 			w.symbols = 0
-			for _, sym := range symbols.Named(w.symbol()) {
-				if sym.Module != w.Module {
-					continue
-				}
-				if w.symbols == 0 || sym.Addr != at.addr {
-					w.symbols++
-				}
-				at.addr = sym.Addr
-			}
 		}
 	}
+	symbols.Each(func(name []byte, module string, addr uint64) {
+		plain := name
+		if n := bytes.IndexByte(name, '.'); n > 0 {
+			plain = name[:n]
+		}
+		for _, w := range s.wanted[string(plain)] {
+			if w.Module != module || w.symbol() != string(name) {
+				continue
+			}
+			if at := w.seen(); w.symbols == 0 || at.addr != addr {
+				w.symbols++
+				at.addr = addr
+			}
+		}
+	})
 }
 
 // decide turns every sighting into a function or a reason.
