@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# Runs in the VM, started by vm.sh: measures throughput, latency, start, stop
+# and memory of one tracer after another over the same veth pair, in one boot,
+# and prints one line of tab-separated values for each configuration.
+#
+# usage: guest.sh CONFIGURATION…   untraced, ours-none, ours-all, pwru-none, pwru-all
+set -euo pipefail
+
+seconds=${BENCH_SECONDS:-3} # of one iperf3 run
+pings=${BENCH_PINGS:-5000} # of one flood ping
+ours=${BENCH_OURS:-/share/otel-kprobe}
+none='host 203.0.113.7 and tcp port 4711' # matches no packet of ours
+all='ip or ip6 or arp'                    # matches every packet of ours
+tmp=$(mktemp -d)
+work=/dev/shm
+
+make_network() {
+	local ns
+	ip netns add client
+	ip netns add server
+	ip link add veth-client netns client type veth peer name veth-server netns server
+	ip -n client addr add 10.9.0.1/24 dev veth-client
+	ip -n server addr add 10.9.0.2/24 dev veth-server
+	for ns in client server; do
+		ip -n "$ns" link set lo up
+		ip -n "$ns" link set "veth-$ns" up
+	done
+	ip netns exec server iperf3 -s -D -I "$tmp/iperf3.pid" >/dev/null
+	sleep 1
+	throughput 1 >/dev/null # so that the first configuration is not the one that warms up
+}
+
+# A sleep without a process.
+exec 9<>/dev/null
+mkfifo "$tmp/never"
+exec 9<>"$tmp/never"
+nap() { read -r -t "$1" -u 9 || true; }
+
+now_us() { echo "${EPOCHREALTIME/./}"; }
+
+# Prints seconds with two decimals since the microseconds $1.
+since() { awk -v d="$(($(now_us) - $1))" 'BEGIN { printf "%.2f", d / 1e6 }'; }
+
+# Sets tracer, its process id, and start_s. $1 is the configuration.
+start_tracer() {
+	local filter=$none began ready=$tmp/ready
+	tracer='' start_s='' stop_s='' rss_mb='' frames='' lost=''
+	[[ $1 != *-all ]] || filter=$all
+	rm -f "$ready" "$work"/trace.* "$tmp"/summary
+	began=$(now_us)
+	case $1 in
+	untraced) return ;;
+	ours-*)
+		"$ours" packets --ready-file "$ready" --summary-file "$tmp/summary" \
+			--exporter file --output "$work/trace.jsonl" "$filter" >"$tmp/log" 2>&1 &
+		;;
+	pwru-*)
+		pwru --ready-file "$ready" --output-file "$work/trace.pwru" "$filter" >"$tmp/log" 2>&1 &
+		;;
+	*)
+		echo "unknown configuration $1" >&2
+		exit 2
+		;;
+	esac
+	tracer=$!
+	until [[ -e $ready ]]; do
+		if ! kill -0 "$tracer" 2>/dev/null; then
+			echo "$1 ended before it was ready: $(tail -n 3 "$tmp/log")" >&2
+			exit 1
+		fi
+		nap 0.01
+	done
+	start_s=$(since "$began")
+}
+
+# Ends the tracer and sets stop_s, rss_mb, frames and lost.
+stop_tracer() {
+	local began
+	[[ -n $tracer ]] || return 0
+	rss_mb=$(awk '/^VmHWM/ { printf "%.0f", $2 / 1024 }' "/proc/$tracer/status")
+	began=$(now_us)
+	kill -TERM "$tracer"
+	wait "$tracer" || true
+	stop_s=$(since "$began")
+	case $1 in
+	ours-*) read_summary ;;
+	pwru-*) frames=$(grep -c . "$work/trace.pwru" || true) lost=unknown ;;
+	esac
+	[[ -z ${BENCH_KEEP:-} ]] || cp "$tmp/log" "/out/$1.log"
+	[[ -z ${BENCH_KEEP:-} || ! -e $tmp/summary ]] || cp "$tmp/summary" "/out/$1.summary"
+}
+
+# The summary is JSON; the guest has no jq.
+read_summary() {
+	frames=$(summary_number frames)
+	lost=$(summary_number lost)
+}
+
+summary_number() {
+	grep -oE "\"$1\": *[0-9]+" "$tmp/summary" | head -n 1 | grep -oE '[0-9]+$' || echo '?'
+}
+
+# Prints Mbit/s of the receiver; $1 is for how many seconds. The window is small
+# enough that the processor is the limit, not a queue that overflows.
+throughput() {
+	ip netns exec client iperf3 -c 10.9.0.2 -t "$1" -w 256K -f m |
+		awk '/receiver/ { for (i = 1; i < NF; i++) if ($(i + 1) ~ /bits\/sec/) printf "%.0f", $i }'
+}
+
+# Prints milliseconds for all echo requests.
+flood() {
+	ip netns exec client ping -q -f -c "$pings" 10.9.0.2 |
+		awk '/transmitted/ { sub(/ms$/, "", $NF); print $NF }'
+}
+
+make_network
+for configuration in "$@"; do
+	start_tracer "$configuration"
+	mbit=$(throughput "$seconds")
+	ping_ms=$(flood)
+	stop_tracer "$configuration"
+	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$configuration" "$mbit" "$ping_ms" \
+		"${frames:--}" "${lost:--}" "${start_s:--}" "${stop_s:--}" "${rss_mb:--}"
+done
