@@ -9,7 +9,7 @@ GO ?= go
 KERNELS := 5.10 6.1 6.12 7.3
 BINARY := bin/otel-kprobe
 # Static: the released binary needs nothing at run time.
-STATIC := -tags osusergo,netgo -ldflags '-linkmode external -extldflags -static -s -w'
+STATIC := -tags osusergo,netgo -ldflags '-linkmode external -extldflags "-static -Wl,--no-warnings" -s -w'
 
 include test/vm/vm.mk
 

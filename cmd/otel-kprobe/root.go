@@ -26,11 +26,12 @@ func newRoot(sys system, logger *slog.Logger) *cobra.Command {
 		Short: "See the way of packets through the Linux kernel as OpenTelemetry traces",
 		Long: "otel-kprobe shows each packet's way through the Linux kernel as a trace:\n" +
 			"one span for each kernel function, nested as the calls were.\n" + exitHelp,
-		Version:           version(),
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		Args:              cobra.ArbitraryArgs,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Version:                    version(),
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		Args:                       cobra.ArbitraryArgs,
+		SuggestionsMinimumDistance: 2,
+		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				_ = cmd.Help() // to stdout, which has nowhere to report to

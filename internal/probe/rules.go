@@ -62,7 +62,11 @@ func noStartRules() ruleSet {
 // be one that he would accept.
 func excludedRules() ruleSet {
 	const tracing = "part of tracing itself: would run on behalf of our own probes"
+	// A return probe replaces the return address on the stack, which is what
+	// these functions give the tracepoint skb:kfree_skb as the drop's location.
+	const dropping = "reported by the tracepoint skb:kfree_skb, whose location a probe of its return would hide"
 	return compileRules([][2]string{
+		{`kfree_skb(_reason|_list|_list_reason)?|__kfree_skb_reason|sk_skb_reason_drop`, dropping},
 		{`__(traceiter|probestub|bpf_trace)_.*|(perf_trace|trace_event_raw_event|trace_raw_output)_.*`, tracing},
 	})
 }

@@ -11,8 +11,14 @@ fi
 
 # A rule makes the netfilter hooks of the path visible.
 if command -v nft >/dev/null && [[ $TARGET != 127.0.0.1 ]]; then
-	nft 'table inet demo { chain out { type filter hook output priority 0; counter; }
-	                       chain post { type filter hook postrouting priority 0; counter; } }'
+	nft -f - <<-RULES
+		table inet demo {
+			chain out { type filter hook output priority 0; counter
+			}
+			chain post { type filter hook postrouting priority 0; counter
+			}
+		}
+	RULES
 fi
 
 "$PROGRAM" packets "${exporters[@]}" --ready-file "$ready" --summary-file "$OUT/summary.json" \
