@@ -161,7 +161,7 @@ func (c *checker) moduleBTF() Finding {
 	default:
 		f.Status, f.Detail = StatusLimited, "modules describe no types"
 		f.Cost = "of modules, only a built-in list of functions is probed (veth, virtio_net, bridge, vxlan …)"
-		f.Fix = "Linux 5.11 or later with CONFIG_DEBUG_INFO_BTF_MODULES=y"
+		f.Fix = "boot Linux 5.11 or later with CONFIG_DEBUG_INFO_BTF_MODULES=y"
 	}
 	return f
 }

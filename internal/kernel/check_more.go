@@ -91,7 +91,7 @@ func tracefsDir(root string) (string, error) {
 	}
 	return "", &CannotTraceError{
 		Missing: "tracefs is not mounted",
-		Fix:     "mount -t tracefs tracefs /sys/kernel/tracing",
+		Fix:     "run mount -t tracefs tracefs /sys/kernel/tracing",
 	}
 }
 
@@ -117,7 +117,7 @@ func (c *checker) multi() Finding {
 		f.Cost, f.Fix = costOfSingles, "use a kernel with CONFIG_FPROBE=y (Debian: 6.12 or later)"
 	default:
 		f.Status, f.Detail = StatusMissing, "this kernel is older than kprobe.multi"
-		f.Cost, f.Fix = costOfSingles, "Linux 5.18 or later with CONFIG_FPROBE=y"
+		f.Cost, f.Fix = costOfSingles, "boot Linux 5.18 or later with CONFIG_FPROBE=y"
 	}
 	return f
 }
@@ -129,11 +129,11 @@ func (c *checker) session() Finding {
 	multi := c.multi()
 	switch {
 	case multi.Status != StatusOK:
-		f.Status, f.Detail = multi.Status, multi.Detail
+		f.Status, f.Detail, f.Fix = multi.Status, multi.Detail, multi.Fix
 	case !c.types.HasFunc("bpf_session_cookie") || !c.types.HasFunc("bpf_session_is_return"):
 		f.Status, f.Detail = StatusMissing, "this kernel is older than kprobe.session"
 		f.Cost = "a second probe for the return of each function"
-		f.Fix = "Linux 6.10 or later"
+		f.Fix = "boot Linux 6.10 or later"
 	}
 	return f
 }
@@ -145,7 +145,7 @@ func (c *checker) ring() Finding {
 	case err == nil:
 	case errors.Is(err, ebpf.ErrNotSupported):
 		f.Status, f.Detail = StatusMissing, "this kernel has no BPF ring buffer"
-		f.Fix = "Linux 5.8 or later with CONFIG_BPF_SYSCALL=y"
+		f.Fix = "boot Linux 5.8 or later with CONFIG_BPF_SYSCALL=y"
 	default:
 		f.Status, f.Detail = StatusUnknown, "cannot be told without privilege"
 	}
@@ -164,7 +164,7 @@ func (c *checker) locked() Finding {
 		f.Detail = "limit can be raised"
 	default:
 		f.Status, f.Detail = StatusMissing, "the limit of locked memory is too low for BPF maps"
-		f.Fix = "ulimit -l unlimited, or run it as root"
+		f.Fix = "raise it with ulimit -l unlimited, or run it as root"
 	}
 	return f
 }
@@ -178,7 +178,7 @@ func (c *checker) jit() Finding {
 	case err != nil || text == "0":
 		f.Status, f.Detail = StatusLimited, "off"
 		f.Cost = "probes are interpreted, several times slower"
-		f.Fix = "sysctl net.core.bpf_jit_enable=1 on a kernel with CONFIG_BPF_JIT=y"
+		f.Fix = "set sysctl net.core.bpf_jit_enable=1 on a kernel with CONFIG_BPF_JIT=y"
 	}
 	return f
 }

@@ -69,19 +69,24 @@ func find(findings []Finding, name string) Finding {
 	return Finding{Name: name, Status: StatusUnknown, Detail: "not checked"}
 }
 
-// CannotTrace returns a *CannotTraceError with the first thing that is missing,
-// nil when packets can be traced.
-func CannotTrace(findings []Finding) error {
+// blocker returns the first finding that makes tracing impossible.
+func blocker(findings []Finding) (Finding, bool) {
 	if f := find(findings, FindingKprobes); f.Status == StatusMissing && find(findings, FindingMulti).Status != StatusOK {
-		return &CannotTraceError{Missing: f.Detail, Fix: f.Fix}
+		return f, true
 	}
 	for _, name := range required() {
 		if f := find(findings, name); f.Status == StatusMissing {
-			return &CannotTraceError{Missing: f.Detail, Fix: f.Fix}
+			return f, true
 		}
 	}
-	if name, why := ChooseBackend(findings); name == backendNone {
-		return &CannotTraceError{Missing: why}
+	return Finding{}, false
+}
+
+// CannotTrace returns a *CannotTraceError with the first thing that is missing,
+// nil when packets can be traced.
+func CannotTrace(findings []Finding) error {
+	if f, blocked := blocker(findings); blocked {
+		return &CannotTraceError{Missing: f.Detail, Fix: f.Fix}
 	}
 	return nil
 }
@@ -89,16 +94,17 @@ func CannotTrace(findings []Finding) error {
 // ChooseBackend returns the name of the best backend that works (session,
 // multi, kprobe or none) and why it is not a better one.
 func ChooseBackend(findings []Finding) (name, why string) {
+	if f, blocked := blocker(findings); blocked {
+		return backendNone, f.Detail
+	}
 	session, multi := find(findings, FindingSession), find(findings, FindingMulti)
 	switch {
 	case session.Status == StatusOK:
 		return backendSession, "entry and return in one probe, all functions at once"
 	case multi.Status == StatusOK:
 		return backendMulti, session.Detail + ": entry and return are two probes, which costs more on each packet"
-	case find(findings, FindingKprobes).Status == StatusOK:
-		return backendKprobe, multi.Detail + ": functions are attached one by one, so only a curated path by default (--filter-func for others)"
 	default:
-		return backendNone, find(findings, FindingKprobes).Detail
+		return backendKprobe, multi.Detail + ": functions are attached one by one, only a curated path of them by default"
 	}
 }
 
@@ -133,7 +139,7 @@ func WriteFindings(w io.Writer, findings []Finding) error {
 			fmt.Fprintf(tw, "\t\tcosts: %s\n", f.Cost)
 		}
 		if f.Fix != "" {
-			fmt.Fprintf(tw, "\t\tto get it: %s\n", f.Fix)
+			fmt.Fprintf(tw, "\t\thow to get it: %s\n", f.Fix)
 		}
 	}
 	if err := tw.Flush(); err != nil {

@@ -1,0 +1,244 @@
+package kernel
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// machine describes a kernel for checker by the files that it shows.
+type machine struct {
+	files   map[string]string
+	release string
+	arch    string
+	ringErr error
+	unbound bool     // locked memory is unlimited
+	funcs   []string // in the BTF of vmlinux
+	noBTF   bool
+	modules bool // BTF of a module
+}
+
+const allCaps = "CapEff:\t000001ffffffffff\n"
+
+// debian is a machine on which everything works.
+func debian(change func(*machine)) machine {
+	m := machine{
+		release: "6.12.9-cloud-amd64", arch: "amd64", modules: true, unbound: true,
+		funcs: []string{"bpf_kprobe_multi_link_attach", "register_fprobe_ips", "bpf_session_cookie", "bpf_session_is_return"},
+		files: map[string]string{
+			"/sys/bus/event_source/devices/kprobe/type":      "8",
+			"/sys/kernel/tracing/available_filter_functions": "ip_rcv\n",
+			"/sys/kernel/tracing/events/enable":              "0",
+			"/sys/kernel/security/lockdown":                  "[none] integrity confidentiality\n",
+			"/sys/kernel/debug/kprobes/enabled":              "1\n",
+			"/proc/self/status":                              "Name:\tx\n" + allCaps,
+			"/proc/modules":                                  "veth 1 0 - Live 0x0\n",
+			"/proc/filesystems":                              "nodev\tsysfs\nnodev\ttracefs\n",
+			"/proc/kallsyms":                                 "0000000000000000 A x\nffffffff81000000 T _stext\n",
+			"/proc/sys/net/core/bpf_jit_enable":              "1\n",
+		},
+	}
+	change(&m)
+	return m
+}
+
+func (m machine) without(paths ...string) {
+	for _, p := range paths {
+		delete(m.files, p)
+	}
+}
+
+func (m machine) checker(t *testing.T) *checker {
+	t.Helper()
+	root := t.TempDir()
+	for path, text := range m.files {
+		writeFile(t, filepath.Join(root, path), text)
+	}
+	if !m.noBTF {
+		writeFile(t, filepath.Join(root, "/sys/kernel/btf/vmlinux"), string(funcBTF(m.funcs)))
+		if m.modules {
+			writeFile(t, filepath.Join(root, "/sys/kernel/btf/veth"), "")
+		}
+	}
+	return &checker{
+		root: root, arch: m.arch, release: m.release, machine: "x86_64",
+		haveRing: func() error { return m.ringErr },
+		memlock:  func() (bool, error) { return m.unbound, nil },
+	}
+}
+
+// funcBTF is BTF that holds functions without parameters.
+func funcBTF(names []string) []byte {
+	strings := []byte{0}
+	types := []byte{0, 0, 0, 0, 0, 0, 0, byte(BTFFuncProto), 0, 0, 0, 0}
+	for _, name := range names {
+		off := len(strings)
+		strings = append(append(strings, name...), 0)
+		types = append(types, byte(off), byte(off>>8), 0, 0, 1, 0, 0, byte(BTFFunc), 1, 0, 0, 0)
+	}
+	header := []byte{0x9f, 0xeb, 1, 0, 24, 0, 0, 0, 0, 0, 0, 0}
+	for _, n := range []int{len(types), len(types), len(strings)} {
+		header = append(header, byte(n), byte(n>>8), 0, 0)
+	}
+	return append(append(header, types...), strings...)
+}
+
+func machines() map[string]machine {
+	return map[string]machine{
+		"everything": debian(func(*machine) {}),
+		"no session": debian(func(m *machine) { m.release, m.funcs = "6.6.1", m.funcs[:2] }),
+		"no fprobe": debian(func(m *machine) {
+			m.release, m.funcs = "6.1.0-50-cloud-amd64", []string{"bpf_kprobe_multi_link_attach"}
+		}),
+		"old": debian(func(m *machine) {
+			m.release, m.funcs, m.modules = "5.10.0-46-cloud-amd64", nil, false
+		}),
+		"no kprobes": debian(func(m *machine) {
+			m.without("/sys/bus/event_source/devices/kprobe/type", "/sys/kernel/tracing/available_filter_functions",
+				"/sys/kernel/tracing/events/enable", "/proc/modules")
+			m.files["/sys/bus/event_source/devices/uprobe/type"] = "9"
+			m.funcs, m.modules = nil, false
+		}),
+		"kprobes off":     debian(func(m *machine) { m.files["/sys/kernel/debug/kprobes/enabled"] = "0\n"; m.funcs = nil }),
+		"no sysfs":        debian(func(m *machine) { m.without("/sys/bus/event_source/devices/kprobe/type"); m.funcs = nil }),
+		"too old":         debian(func(m *machine) { m.release = "4.19.0" }),
+		"other cpu":       debian(func(m *machine) { m.arch = "riscv64" }),
+		"no BTF":          debian(func(m *machine) { m.noBTF = true }),
+		"damaged BTF":     debian(func(m *machine) { m.noBTF = true; m.files["/sys/kernel/btf/vmlinux"] = "ELF" }),
+		"confidentiality": debian(func(m *machine) { m.files["/sys/kernel/security/lockdown"] = "none integrity [confidentiality]\n" }),
+		"integrity":       debian(func(m *machine) { m.files["/sys/kernel/security/lockdown"] = "none [integrity] confidentiality\n" }),
+		"unprivileged": debian(func(m *machine) {
+			m.files["/proc/self/status"] = "CapEff:\t0000000000000000\n"
+			m.files["/proc/kallsyms"] = "0000000000000000 T _stext\n"
+			m.ringErr = errors.New("operation not permitted")
+		}),
+		"fine capabilities": debian(func(m *machine) { m.files["/proc/self/status"] = "CapEff:\t000000c000000000\n" }),
+		"no tracefs": debian(func(m *machine) {
+			m.without("/sys/kernel/tracing/available_filter_functions", "/sys/kernel/tracing/events/enable")
+		}),
+		"no function tracer": debian(func(m *machine) {
+			m.without("/sys/kernel/tracing/available_filter_functions")
+		}),
+		"tracefs in debugfs": debian(func(m *machine) {
+			m.without("/sys/kernel/tracing/available_filter_functions", "/sys/kernel/tracing/events/enable")
+			m.files["/sys/kernel/debug/tracing/available_filter_functions"] = "ip_rcv\n"
+		}),
+		"kernel without tracefs": debian(func(m *machine) {
+			m.without("/sys/kernel/tracing/available_filter_functions", "/sys/kernel/tracing/events/enable")
+			m.files["/proc/filesystems"] = "nodev\tsysfs\n"
+		}),
+		"no ring": debian(func(m *machine) { m.ringErr = ebpf.ErrNotSupported }),
+		"locked memory": debian(func(m *machine) {
+			m.release, m.unbound = "5.10.0", false
+			m.files["/proc/self/status"] = "CapEff:\t000000c000000000\n"
+		}),
+		"no JIT": debian(func(m *machine) { m.files["/proc/sys/net/core/bpf_jit_enable"] = "0\n" }),
+	}
+}
+
+// TestCheckGolden holds what a user reads on each kind of machine.
+func TestCheckGolden(t *testing.T) {
+	for name, m := range machines() {
+		t.Run(name, func(t *testing.T) {
+			c := m.checker(t)
+			findings := c.check()
+			var out bytes.Buffer
+			if err := WriteFindings(&out, findings); err != nil {
+				t.Fatal(err)
+			}
+			backend, why := ChooseBackend(findings)
+			out.WriteString("\nbackend: " + backend + " (" + why + ")\n")
+			if err := CannotTrace(findings); err != nil {
+				out.WriteString("error: " + err.Error() + "\n")
+			}
+			compareGolden(t, strings.ReplaceAll(name, " ", "-"), strings.ReplaceAll(out.String(), c.root, ""))
+		})
+	}
+}
+
+func compareGolden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", "check", name+".golden")
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
+func TestCannotTrace(t *testing.T) {
+	fine := map[string]bool{
+		"everything": true, "no session": true, "no fprobe": true, "old": true, "integrity": true,
+		"fine capabilities": true, "tracefs in debugfs": true, "no JIT": true,
+	}
+	for name, m := range machines() {
+		err := CannotTrace(m.checker(t).check())
+		var cannot *CannotTraceError
+		if fine[name] != (err == nil) || err != nil && !errors.As(err, &cannot) {
+			t.Errorf("%s: error = %v, want traceable %v", name, err, fine[name])
+		}
+		if err != nil && (strings.Contains(err.Error(), "\n") || cannot.Fix == "") {
+			t.Errorf("%s: no one sentence with a way out: %q", name, err)
+		}
+	}
+}
+
+func TestBackends(t *testing.T) {
+	tests := map[string]struct {
+		choice string
+		works  map[string]bool
+	}{
+		"everything": {"session", map[string]bool{"session": true, "multi": true, "kprobe": true}},
+		"no session": {"multi", map[string]bool{"multi": true, "kprobe": true}},
+		"no fprobe":  {"kprobe", map[string]bool{"kprobe": true}},
+		"old":        {"kprobe", map[string]bool{"kprobe": true}},
+		"no kprobes": {"none", nil},
+	}
+	for name, tt := range tests {
+		findings := machines()[name].checker(t).check()
+		if got, why := ChooseBackend(findings); got != tt.choice || why == "" {
+			t.Errorf("%s: backend %s (%s), want %s", name, got, why, tt.choice)
+		}
+		for _, backend := range []string{"session", "multi", "kprobe", "uprobe"} {
+			if err := CheckBackend(findings, backend); (err == nil) != tt.works[backend] {
+				t.Errorf("%s: CheckBackend(%s) = %v", name, backend, err)
+			}
+		}
+	}
+}
+
+// TestCheckHere runs the real thing: on any machine, with any privilege, it
+// gives every finding once.
+func TestCheckHere(t *testing.T) {
+	seen := make(map[string]int)
+	for _, f := range Check() {
+		seen[f.Name]++
+		if f.Detail == "" || f.Status == StatusMissing && f.Fix == "" {
+			t.Errorf("finding says too little: %+v", f)
+		}
+	}
+	for _, name := range append(required(), FindingKprobes, FindingMulti, FindingSession) {
+		if seen[name] != 1 {
+			t.Errorf("%s was found %d times", name, seen[name])
+		}
+	}
+}
