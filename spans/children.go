@@ -1,6 +1,8 @@
 package spans
 
 import (
+	"sort"
+
 	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
 )
@@ -86,17 +88,20 @@ func within(start, end, parentEnd uint64) (uint64, uint64) {
 // never came.
 func (b *Builder) factsOf(f *event.Frame, exitNs uint64) int32 {
 	facts := b.trace.Facts
-	found := int32(-1)
-	for i := len(facts) - 1; i >= 0; i-- {
-		if facts[i].Number != f.Facts || facts[i].Skb != f.Skb {
-			continue
-		}
-		found = int32(i)
-		if facts[i].AtMonoNs <= exitNs {
-			break
+	// Facts are in the order of AtMonoNs, and those of a frame come just
+	// before its return.
+	later := sort.Search(len(facts), func(i int) bool { return facts[i].AtMonoNs > exitNs })
+	for i := later - 1; i >= 0; i-- {
+		if facts[i].Number == f.Facts && facts[i].Skb == f.Skb {
+			return int32(i)
 		}
 	}
-	return found
+	for i := later; i < len(facts); i++ {
+		if facts[i].Number == f.Facts && facts[i].Skb == f.Skb {
+			return int32(i)
+		}
+	}
+	return -1
 }
 
 // note sets in what a span differs from the frame before it on the same skb

@@ -110,10 +110,10 @@ type Span struct {
 	ID          [8]byte
 	Parent      [8]byte // zero for the root
 	Name        string
-	StartUnixNs uint64 // CLOCK_REALTIME
+	StartUnixNs uint64 // CLOCK_REALTIME; 1 ns early where the span would stick out of its parent otherwise
 	EndUnixNs   uint64 // CLOCK_REALTIME, at least StartUnixNs+1
 	EnterMonoNs uint64 // CLOCK_MONOTONIC, exact
-	ExitMonoNs  uint64 // CLOCK_MONOTONIC, exact (EndUnixNs may be 1 ns later)
+	ExitMonoNs  uint64 // CLOCK_MONOTONIC, exact; of an entry-only span its last child's
 
 	Frame       event.Frame // zero for the root
 	Function    Function    // zero for the root
