@@ -6,8 +6,12 @@ import (
 	"unicode/utf8"
 )
 
-// jsonEnvelope is what stands before and after the spans of a line.
-type jsonEnvelope struct{ head, tail []byte }
+// jsonEnvelope is what stands before and after the spans of a line, and the
+// beginning of an attribute for each key.
+type jsonEnvelope struct {
+	head, tail []byte
+	keys       [keyCount]string
+}
 
 func newJSONEnvelope(r Resource, s Scope) jsonEnvelope {
 	h := append([]byte(nil), `{"resourceSpans":[{"resource":{"attributes":[`...)
@@ -29,7 +33,11 @@ func newJSONEnvelope(r Resource, s Scope) jsonEnvelope {
 	e = append(e, `}]`...)
 	e = appendSchemaURL(e, r.SchemaURL)
 	e = append(e, `}]}`...)
-	return jsonEnvelope{head: h, tail: append(e, '\n')}
+	j := jsonEnvelope{head: h, tail: append(e, '\n')}
+	for k, name := range keyNames {
+		j.keys[k] = `{"key":"` + name + `","value":{` // keys need no escapes
+	}
+	return j
 }
 
 func appendSchemaURL(dst []byte, url string) []byte {
@@ -49,12 +57,12 @@ func (e *Envelope) AppendJSON(dst []byte, t *Trace) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = t.appendJSONSpan(dst, &t.Spans[i])
+		dst = e.json.appendSpan(dst, t, &t.Spans[i])
 	}
 	return append(dst, e.json.tail...)
 }
 
-func (t *Trace) appendJSONSpan(dst []byte, s *Span) []byte {
+func (e *jsonEnvelope) appendSpan(dst []byte, t *Trace, s *Span) []byte {
 	dst = append(dst, `{"traceId":"`...)
 	dst = appendHexBytes(dst, t.ID[:])
 	dst = append(dst, `","spanId":"`...)
@@ -70,12 +78,12 @@ func (t *Trace) appendJSONSpan(dst []byte, s *Span) []byte {
 	dst = append(dst, `","endTimeUnixNano":"`...)
 	dst = strconv.AppendUint(dst, s.EndUnixNs, 10)
 	dst = append(dst, `","attributes":`...)
-	dst = t.appendJSONAttrs(dst, s.Attrs)
+	dst = e.appendAttrs(dst, t, s.Attrs)
 	if len(s.Events) > 0 {
-		dst = t.appendJSONEvents(dst, s.Events)
+		dst = e.appendEvents(dst, t, s.Events)
 	}
 	if len(s.Links) > 0 {
-		dst = t.appendJSONLinks(dst, s.Links)
+		dst = e.appendLinks(dst, t, s.Links)
 	}
 	if !s.Error {
 		return append(dst, `,"status":{}}`...)
@@ -85,7 +93,7 @@ func (t *Trace) appendJSONSpan(dst []byte, s *Span) []byte {
 	return append(dst, `}}`...)
 }
 
-func (t *Trace) appendJSONEvents(dst []byte, events []SpanEvent) []byte {
+func (e *jsonEnvelope) appendEvents(dst []byte, t *Trace, events []SpanEvent) []byte {
 	dst = append(dst, `,"events":[`...)
 	for i := range events {
 		if i > 0 {
@@ -96,13 +104,13 @@ func (t *Trace) appendJSONEvents(dst []byte, events []SpanEvent) []byte {
 		dst = append(dst, `","name":`...)
 		dst = appendJSONString(dst, events[i].Name)
 		dst = append(dst, `,"attributes":`...)
-		dst = t.appendJSONAttrs(dst, events[i].Attrs)
+		dst = e.appendAttrs(dst, t, events[i].Attrs)
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')
 }
 
-func (t *Trace) appendJSONLinks(dst []byte, links []Link) []byte {
+func (e *jsonEnvelope) appendLinks(dst []byte, t *Trace, links []Link) []byte {
 	dst = append(dst, `,"links":[`...)
 	for i := range links {
 		if i > 0 {
@@ -113,29 +121,27 @@ func (t *Trace) appendJSONLinks(dst []byte, links []Link) []byte {
 		dst = append(dst, `","spanId":"`...)
 		dst = appendHexBytes(dst, links[i].SpanID[:])
 		dst = append(dst, `","flags":257,"attributes":`...)
-		dst = t.appendJSONAttrs(dst, links[i].Attrs)
+		dst = e.appendAttrs(dst, t, links[i].Attrs)
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')
 }
 
-func (t *Trace) appendJSONAttrs(dst []byte, attrs []Attr) []byte {
+func (e *jsonEnvelope) appendAttrs(dst []byte, t *Trace, attrs []Attr) []byte {
 	dst = append(dst, '[')
 	for i := range attrs {
 		a := &attrs[i]
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(dst, `{"key":"`...)
-		dst = append(dst, keyNames[a.Key]...) // needs no escapes
-		dst = append(dst, `","value":{`...)
-		dst = t.appendJSONValue(dst, a)
+		dst = append(dst, e.keys[a.Key]...)
+		dst = appendJSONValue(dst, t, a)
 		dst = append(dst, `}}`...)
 	}
 	return append(dst, ']')
 }
 
-func (t *Trace) appendJSONValue(dst []byte, a *Attr) []byte {
+func appendJSONValue(dst []byte, t *Trace, a *Attr) []byte {
 	switch a.Type {
 	case TypeInt:
 		return appendJSONInt(dst, a.Int)

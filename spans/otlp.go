@@ -171,6 +171,11 @@ func (t *Trace) appendAttr(dst []byte, tag byte, a *Attr) []byte {
 
 // appendKey appends a KeyValue up to its AnyValue of n bytes.
 func appendKey(dst []byte, tag byte, key string, n int) []byte {
+	if total := 4 + len(key) + n; total < 1<<7 { // every length is one byte
+		dst = append(dst, tag, byte(total), tagKeyValueKey, byte(len(key)))
+		dst = append(dst, key...)
+		return append(dst, tagKeyValueValue, byte(n))
+	}
 	dst = append(dst, tag)
 	dst = binary.AppendUvarint(dst, uint64(sizeString(len(key))+sizeString(n)))
 	dst = appendString(dst, tagKeyValueKey, key)
@@ -195,6 +200,9 @@ func appendList(dst []byte, tag byte, key string, list []string) []byte {
 }
 
 func appendString(dst []byte, tag byte, s string) []byte {
+	if len(s) < 1<<7 {
+		return append(append(dst, tag, byte(len(s))), s...)
+	}
 	dst = append(dst, tag)
 	dst = binary.AppendUvarint(dst, uint64(len(s)))
 	return append(dst, s...)
