@@ -79,7 +79,7 @@ func TestSpanIDIsNeverZero(t *testing.T) {
 	// The base for which index 3 would give zero.
 	const golden = 0x9e3779b97f4a7c15
 	three := uint64(3)
-	if id := span(-(three * golden), 3); id == ([8]byte{}) {
+	if id := spanID(-(three * golden), 3); id == ([8]byte{}) {
 		t.Error("span id is zero")
 	}
 }

@@ -12,7 +12,7 @@ import (
 func (b *Builder) appendSpans(j *journey.Journey, base uint64) {
 	t, n := &b.trace, &b.nester
 	root := Span{
-		ID: span(base, 0), Facts: t.First, ParentIndex: -1,
+		ID: spanID(base, 0), Facts: t.First, ParentIndex: -1,
 		EnterMonoNs: t.EnterMonoNs, ExitMonoNs: t.ExitMonoNs,
 		StartUnixNs: t.unix(t.EnterMonoNs), EndUnixNs: t.unix(t.ExitMonoNs),
 	}
@@ -61,7 +61,7 @@ func (b *Builder) appendSpan(f *event.Frame, nd *node, parent int32, base uint64
 	}
 	start, end := within(t.unix(nd.enter), t.unix(nd.exit), p.EndUnixNs)
 	t.Spans = append(t.Spans, Span{
-		ID: span(base, index), Parent: p.ID, Name: fn.Name,
+		ID: spanID(base, index), Parent: p.ID, Name: fn.Name,
 		StartUnixNs: start, EndUnixNs: end, EnterMonoNs: nd.enter, ExitMonoNs: nd.exit,
 		Frame: *f, Function: fn.Function, Stage: stage, Facts: b.factsOf(f, nd.exit),
 		ParentIndex: parent, Depth: p.Depth + 1, SelfNs: nd.self(), Incomplete: nd.incomplete,

@@ -36,9 +36,9 @@ func (d *ids) trace(journey uint64) (id [16]byte, base uint64) {
 	return id, mix(lo ^ d.k0)
 }
 
-// span returns the id of the span at an index: never zero, and different for
+// spanID returns the id of the span at an index: never zero, and different for
 // every index of one trace.
-func span(base uint64, index int) (id [8]byte) {
+func spanID(base uint64, index int) (id [8]byte) {
 	const golden = 0x9e3779b97f4a7c15
 	// mix is a bijection, so only one index can give zero; its substitute is
 	// one that no index below 2^63 gives.
