@@ -24,7 +24,7 @@ __ip_local_out ip_local_out __ip6_local_out ip6_local_out
 nf_hook_slow apparmor_ip_postroute
 ip_output ip6_output
 ip_finish_output __ip_finish_output ip_finish_output2
-ip6_finish_output __ip6_finish_output ip6_finish_output2
+ip6_finish_output ip6_finish_output2
 ip_do_fragment ip_fragment ip6_fragment ip_frag_next ip6_frag_next
 neigh_resolve_output neigh_connected_output
 skb_clone skb_copy pskb_expand_head
@@ -39,7 +39,7 @@ sch_direct_xmit __dev_direct_xmit
 validate_xmit_skb_list validate_xmit_skb netif_skb_features passthru_features_check
 skb_network_protocol validate_xmit_xfrm skb_checksum_help
 __skb_gso_segment tcp_gso_segment skb_segment
-dev_hard_start_xmit loopback_xmit veth_xmit veth_forward_skb br_dev_xmit vxlan_xmit
+dev_hard_start_xmit loopback_xmit veth_xmit br_dev_xmit vxlan_xmit
 bond_start_xmit dummy_xmit macvlan_start_xmit ipvlan_start_xmit tun_net_xmit vlan_dev_hard_start_xmit wg_xmit
 start_xmit skb_clone_tx_timestamp skb_tstamp_tx __skb_tstamp_tx xmit_skb skb_to_sgvec __skb_to_sgvec
 `
@@ -48,9 +48,9 @@ start_xmit skb_clone_tx_timestamp skb_tstamp_tx __skb_tstamp_tx xmit_skb skb_to_
 const curatedReceive = `
 __dev_forward_skb eth_type_trans napi_gro_receive gro_receive_skb dev_gro_receive
 skb_gro_receive
-napi_skb_finish gro_normal_one
+gro_normal_one
 netif_rx __netif_rx netif_rx_internal enqueue_to_backlog
-netif_receive_skb netif_receive_skb_internal __netif_receive_skb __netif_receive_skb_one_core
+netif_receive_skb __netif_receive_skb __netif_receive_skb_one_core
 __netif_receive_skb_core
 ip_rcv ip_rcv_core ip_rcv_finish ip_rcv_finish_core ip_route_input_noref
 ip_local_deliver ip_local_deliver_finish ip_protocol_deliver_rcu raw_local_deliver ip_defrag
@@ -72,8 +72,7 @@ nf_conntrack_in nf_nat_inet_fn ipt_do_table arp_rcv
 
 // Where it ends.
 const curatedEnds = `
-kfree_skb kfree_skb_reason sk_skb_reason_drop kfree_skb_list_reason __kfree_skb consume_skb
-napi_consume_skb skb_attempt_defer_free __dev_kfree_skb_any
+__kfree_skb consume_skb napi_consume_skb skb_attempt_defer_free __dev_kfree_skb_any
 `
 
 // unlisted are functions that BTF does not have although they can be probed:
@@ -101,7 +100,6 @@ func moduleFunctions() []Candidate {
 		ret      Return
 	}{
 		{"veth", "veth_xmit", 0, xmit},
-		{"veth", "veth_forward_skb", 1, xmit},
 		{"virtio_net", "start_xmit", 0, xmit},
 		{"virtio_net", "xmit_skb", 1, xmit},
 		{"bridge", "br_dev_xmit", 0, xmit},

@@ -98,12 +98,13 @@ func arriving(name string) int {
 		"ip_copy_metadata", "ip6_copy_metadata", "br_ip6_copy_metadata",
 		"skb_zerocopy", "skb_zerocopy_clone",
 		// (to, from): from is looked at to be merged into to.
-		"skb_try_coalesce", "tcp_try_coalesce", "tcp_ooo_try_coalesce", "mptcp_try_coalesce",
-		"skb_shift", "tcp_skb_shift", "tcp_shifted_skb",
+		"skb_try_coalesce", "tcp_try_coalesce", "tcp_ooo_try_coalesce", "mptcp_try_coalesce", "__mptcp_try_coalesce",
+		"skb_shift", "tcp_skb_shift", "tcp_shifted_skb", "tcp_skb_can_collapse",
 		// (head, skb): skb comes to join those held.
 		"skb_gro_receive", "skb_gro_receive_list", "skb_append",
 		// (answer, skb): the answer is not sent yet.
 		"nf_ct_attach", "nf_conntrack_attach", "nf_reject_ip_tcphdr_put", "nf_reject_ip6_tcphdr_put",
+		"nf_reject_iphdr_put", "nf_reject_ip6hdr_put",
 		// (sent, acknowledging)
 		"tcp_ack_tstamp":
 		return 1

@@ -51,11 +51,14 @@ type Options struct {
 // Select decides which functions are probed. Functions that the pattern does
 // not match appear in neither list. A selection may be empty: see Usable.
 func Select(src Sources, opts Options) (Selection, error) {
+	if opts.Arch == "" {
+		opts.Arch = runtime.GOARCH
+	}
 	found, err := candidates(src, opts)
 	if err != nil {
 		return Selection{}, err
 	}
-	sel := selector{wanted: make(map[string][]*sighting, len(found))}
+	sel := selector{arch: opts.Arch, wanted: make(map[string][]*sighting, len(found))}
 	for _, c := range found {
 		sel.add(c)
 	}
@@ -69,9 +72,6 @@ func Select(src Sources, opts Options) (Selection, error) {
 
 // candidates scans vmlinux and the modules and keeps what the options ask for.
 func candidates(src Sources, opts Options) ([]Candidate, error) {
-	if opts.Arch == "" {
-		opts.Arch = runtime.GOARCH
-	}
 	keep := func(name string) bool { return opts.Pattern.MatchString(name) }
 	if opts.Pattern == nil {
 		keep = func(string) bool { return true }
@@ -163,6 +163,7 @@ func (w *sighting) seen() *seen {
 
 // selector joins the sources by function name.
 type selector struct {
+	arch   string
 	wanted map[string][]*sighting
 	out    Selection
 }
@@ -236,7 +237,7 @@ func (s *selector) sightTraceable(tracefs string) (exact bool, err error) {
 			site, line = parseAddr(line[:n]), line[n+1:]
 		}
 		if at := s.sightLine(line); at != nil && withAddrs {
-			at.addr = entryOf(site)
+			at.addr = entryOf(s.arch, site)
 			exact = exact && at.addr != 0
 		}
 	}
@@ -289,8 +290,8 @@ func parseAddr(hex []byte) (v uint64) {
 // the site itself, or before it where an ENDBR64 of 4 bytes stands first
 // (https://docs.kernel.org/trace/ftrace.html). Functions are aligned to 16
 // bytes there since 6.2, which tells the two apart; 0 means neither.
-func entryOf(site uint64) uint64 {
-	if runtime.GOARCH != "amd64" {
+func entryOf(arch string, site uint64) uint64 {
+	if arch != "amd64" {
 		return 0
 	}
 	switch site % 16 {
