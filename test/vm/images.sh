@@ -5,8 +5,8 @@
 #   images.sh all              everything, all kernels
 #   images.sh list             nothing built: the kernel series, oldest first
 # A cache directory's name ends in a hash of its recipe (this file, package
-# lists), so a change rebuilds it; old ones stay until
-# the cache directory is removed.
+# lists), so a change rebuilds it; old ones go
+# once they have not been used for a week.
 set -euo pipefail
 shopt -s nullglob
 . "$(dirname "$0")/lib.sh"
@@ -169,7 +169,7 @@ kernel)
 	vm_cached "kernel-$2" "${vm_suites[$2]}" "$self" build-kernel "$2"
 	;;
 root)
-	vm_cached "root${2:-}" "${root_packages[*]} ${peer_packages[*]}" "$self" build-root "${2:-}"
+	vm_cached "root${2:+-peers}" "${root_packages[*]} ${peer_packages[*]}" "$self" build-root "${2:-}"
 	;;
 all)
 	for series in "${vm_kernels[@]}"; do "$self" kernel "$series"; done

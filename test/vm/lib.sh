@@ -92,6 +92,7 @@ vm_cached() {
 			vm_build "$name" "$final" "$@"
 		) 9>"$vm_cache/$name.lock" || exit $?
 	fi
+	touch "$final"
 	echo "$final"
 }
 
@@ -99,12 +100,16 @@ vm_build() {
 	local name=$1 final=$2 work started=$SECONDS
 	shift 2
 	vm_note "building $name, once (into $vm_cache)"
-	work=$(mktemp -d "$vm_cache/.build.XXXXXX")
-	mkdir "$work/image"
+	# Left behind by a build that was killed: this process has the lock now.
+	work=$vm_cache/.build-$name
+	rm -rf "$work"
+	mkdir -p "$work/image"
 	# A process of its own: bash ignores errexit in a condition.
 	if "$@" "$work/image" >"$work/log" 2>&1; then
 		mv -T "$work/image" "$final"
-		chmod -R u+rwX "$work" && rm -rf "$work"
+		rm -rf "$work"
+		# Earlier recipes' images, unless another checkout still uses them.
+		find "$vm_cache" -maxdepth 1 -name "$name-????????????" -mtime +7 -exec rm -rf {} +
 		vm_note "built $name in $((SECONDS - started)) s"
 		return
 	fi

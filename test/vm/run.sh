@@ -18,7 +18,8 @@ usage: run.sh [--kernel 6.12] [options] -- COMMAND [ARGUMENT…]
   --scratch MB     size of the second NVMe disk, /dev/scratch (default 256)
   --timeout SEC    for boot and COMMAND together (default 600)
   --append TEXT    more kernel command line
-  --icount         deterministic clock: one instruction takes 2 ns, one processor
+  --icount         deterministic clock: one instruction takes 2 ns, one processor;
+                   waits for disks still take the host's time, so warm up first
   --peers          a root with pwru, bpftrace and libbpf-tools as well
   --console FILE   keep the kernel's console output
   --report FILE    if the VM itself fails, the one-sentence reason
@@ -177,6 +178,7 @@ run_command() {
 	wait "$qemu_pid" 2>/dev/null || status=$?
 	qemu_pid=''
 	wait "${readers[@]}" || true
+	[[ -f $work/control ]] || vm_fail "$work was removed while the machine ran: run it again"
 	state=$(tail -n 1 "$work/control")
 	[[ $state == exit\ * ]] || fail_run "$status" "$state"
 	[[ -z $out ]] || fetch_files

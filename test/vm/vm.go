@@ -44,7 +44,7 @@ type Spec struct {
 	Share   string    // host directory, read-only at /share, where the command starts; "" is none
 	Out     string    // host directory that receives what the command leaves in /out; "" is none
 	Env     []string  // "NAME=value" for the command
-	ICount  bool      // deterministic clock: one instruction takes 2 ns of guest time; one processor
+	ICount  bool      // deterministic clock: an instruction takes 2 ns of guest time; one processor; warm up first
 	Peers   bool      // root file system with pwru, bpftrace and libbpf-tools
 	SMP     int       // processors; 0 is 2
 	MemMB   int       // memory in MiB; 0 is 2048
