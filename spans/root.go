@@ -69,7 +69,9 @@ func (b *Builder) directionAttrs() {
 
 func (b *Builder) rootDrop() {
 	t := &b.trace
-	b.add(StringAttr(KeyErrorType, t.DropReason))
+	if !t.Delivered {
+		b.add(StringAttr(KeyErrorType, t.DropReason))
+	}
 	b.add(StringAttr(KeyDropReason, t.DropReason))
 	if t.DropLocation != "" {
 		b.add(StringAttr(KeyDropLocation, t.DropLocation))

@@ -83,6 +83,7 @@ type Trace struct {
 	DropReason   string      // name of the first drop's reason, "" without a drop
 	DropLocation string      // symbol+0xoffset of the first drop, "" unknown
 	DropSpan     int32       // index of the span that dropped it; 0 is the root, -1 without a drop
+	Delivered    bool        // a socket took an skb of the packet, so a drop of another was not its end
 	LostFrames   uint32      // frames that the kernel entered and that never came
 	Unfinished   bool
 	Evicted      bool

@@ -150,6 +150,9 @@ func (w *tree) guides(depth int, last bool, width int) {
 func (w *tree) drop(t *spans.Trace) {
 	l := &w.line
 	l.text = append(append(append(l.text, ' '), w.signs.cross...), " dropped"...)
+	if t.Delivered {
+		l.text = append(l.text, " one copy"...)
+	}
 	if t.DropReason != "" {
 		l.text = appendClean(append(l.text, ": "...), t.DropReason, w.o.ASCII)
 	}

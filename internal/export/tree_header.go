@@ -141,7 +141,7 @@ func (w *tree) appendInterfaces(dst []byte, t *spans.Trace) []byte {
 
 // ending adds how the journey ended when that is special, and what is missing.
 func (w *tree) ending(t *spans.Trace) {
-	if t.DropSpan >= 0 {
+	if t.DropSpan >= 0 && !t.Delivered {
 		text := "DROPPED"
 		if t.DropReason != "" {
 			text += " " + string(appendClean(nil, t.DropReason, w.o.ASCII))

@@ -1,0 +1,118 @@
+package spans
+
+import "github.com/otel-kprobe/otel-kprobe/internal/event"
+
+// drops finds where skbs of the packet were dropped and whether that was the
+// end of the packet. The spans of a packet that died have status Error; the
+// other copy of one that was delivered (a ping's answer goes to its raw socket,
+// and what ping_rcv finds no socket for is dropped) only tells its reason.
+func (b *Builder) drops() {
+	t := &b.trace
+	t.Delivered = t.End == endName(event.EndDropped) && b.delivered()
+	if t.Delivered {
+		t.End = endName(event.EndConsumed)
+	}
+	for i := range t.Ends {
+		e := &t.Ends[i]
+		if e.How != event.EndDropped {
+			continue
+		}
+		reason, location := b.names.reason(e.Reason), b.names.location(e.Location)
+		at := b.droppedIn(e)
+		if t.DropSpan < 0 {
+			t.DropReason, t.DropLocation, t.DropSpan = reason, location, at
+		}
+		b.markDrop(at, reason, location)
+	}
+}
+
+// markDrop marks the span in which an skb was dropped, and the root.
+func (b *Builder) markDrop(at int32, reason, location string) {
+	t := &b.trace
+	if s := &t.Spans[at]; at != 0 && !s.Error {
+		b.dropAttrs(s, reason, location)
+	}
+	if t.Delivered {
+		return
+	}
+	for _, k := range [...]int32{0, at} {
+		if s := &t.Spans[k]; !s.Error {
+			s.Error, s.Message = true, b.names.message(reason, location)
+		}
+	}
+}
+
+// delivered says whether a skb of a packet with a drop went to a reader all the
+// same: a socket took it in, and it ended as read skbs end. Taps (packet_rcv)
+// are no such sockets.
+func (b *Builder) delivered() bool {
+	t := &b.trace
+	for i := range t.Ends {
+		e := &t.Ends[i]
+		if (e.How == event.EndConsumed || e.How == event.EndDeferred) && b.received(e) {
+			return true
+		}
+	}
+	return false
+}
+
+// received says whether a socket's receive function worked on the skb of e.
+func (b *Builder) received(e *event.End) bool {
+	t := &b.trace
+	for i := 1; i < len(t.Spans); i++ {
+		s := &t.Spans[i]
+		if s.Frame.Skb != e.Skb || s.EnterMonoNs > e.AtMonoNs {
+			continue
+		}
+		if f := b.names.function(s.Frame.Func); f.stage == StageSocket && f.side == sideRx {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *Builder) dropAttrs(s *Span, reason, location string) {
+	from := len(b.attrs)
+	b.attrs = append(b.attrs, s.Attrs...)
+	if !b.trace.Delivered {
+		b.add(StringAttr(KeyErrorType, reason))
+	}
+	b.add(StringAttr(KeyDropReason, reason))
+	if location != "" {
+		b.add(StringAttr(KeyDropLocation, location))
+	}
+	s.Attrs = b.cut(from)
+}
+
+// droppedIn returns the index of the span of the frame that dropped an skb: the
+// innermost that was open on that skb and CPU and does more than freeing; 0
+// (the root) when no frame was.
+func (b *Builder) droppedIn(e *event.End) int32 {
+	t := &b.trace
+	best, bestScore := int32(0), 0
+	for i := 1; i < len(t.Spans); i++ {
+		s := &t.Spans[i]
+		if s.EnterMonoNs > e.AtMonoNs || s.ExitMonoNs < e.AtMonoNs && s.Frame.Flags&event.FrameEntryOnly == 0 {
+			continue
+		}
+		score := 1
+		if s.Frame.Skb == e.Skb {
+			score += 1
+		}
+		if s.Frame.CPU == e.CPU {
+			score += 2
+		}
+		// Spans are in depth-first order: the later of equals is the inner one.
+		if score > 1 && score >= bestScore {
+			best, bestScore = int32(i), score
+		}
+	}
+	inner := best
+	for inner > 0 && b.names.function(t.Spans[inner].Frame.Func).frees {
+		inner = t.Spans[inner].ParentIndex
+	}
+	if inner == 0 {
+		return best
+	}
+	return inner
+}
