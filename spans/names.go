@@ -106,13 +106,19 @@ func (c *nameCache) location(addr uint64) string {
 	return remember(c.locations, addr, s)
 }
 
+// reasonNone is what a kernel without drop reasons (before 5.17) says.
+const reasonNone = "NOT_SPECIFIED"
+
 // reason names a drop reason; it is never empty.
 func (c *nameCache) reason(v uint32) string {
 	if s, ok := c.reasons[v]; ok {
 		return s
 	}
 	s := valid(c.names.DropReason(v))
-	if s == "" {
+	switch {
+	case s == "" && v == 0:
+		s = reasonNone
+	case s == "":
 		s = "reason 0x" + strconv.FormatUint(uint64(v), 16)
 	}
 	return remember(c.reasons, v, s)
