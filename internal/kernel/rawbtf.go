@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 )
@@ -312,15 +313,25 @@ func (b *RawBTF) NameIs(off uint32, name string) bool {
 	return end < uint64(len(b.strings)) && b.strings[end] == 0 && string(b.strings[at:end]) == name
 }
 
-// Find returns the first own type (not the base's) of that kind and name.
-func (b *RawBTF) Find(kind BTFKind, name string) (BTFType, bool) {
-	for id := b.firstID; id < b.NextID(); id++ {
-		at := b.offsets[id-b.firstID]
-		if btfKindOf(binary.LittleEndian.Uint32(b.types[at+4:])) != kind {
-			continue
+// OfKind yields the own types (not the base's) of that kind, by ascending ID.
+func (b *RawBTF) OfKind(kind BTFKind) iter.Seq[BTFType] {
+	return func(yield func(BTFType) bool) {
+		for i, at := range b.offsets {
+			if BTFKind(b.types[at+7]&0x7f) != kind {
+				continue
+			}
+			if t, _ := b.Type(b.firstID + uint32(i)); !yield(t) {
+				return
+			}
 		}
-		if b.NameIs(binary.LittleEndian.Uint32(b.types[at:]), name) {
-			return b.Type(id)
+	}
+}
+
+// Find returns the first own type of that kind and name.
+func (b *RawBTF) Find(kind BTFKind, name string) (BTFType, bool) {
+	for t := range b.OfKind(kind) {
+		if b.NameIs(t.NameOff, name) {
+			return t, true
 		}
 	}
 	return BTFType{}, false

@@ -3,6 +3,7 @@ package probe
 import (
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 )
@@ -52,6 +53,9 @@ type Return struct {
 type Scanner struct {
 	vmlinux *kernel.RawBTF
 	abi     abi
+	// depths remembers skbDepth + 1 by type ID, 0 where it is not known yet:
+	// most parameters have one of a few thousand types.
+	depths []uint8
 }
 
 // ScanBTF returns the functions that take an skb: those of vmlinux when module
@@ -90,12 +94,13 @@ func NewScanner(vmlinux *kernel.RawBTF, arch string) (*Scanner, error) {
 // Scan returns the functions that b itself holds (not those of the BTF it
 // continues), in the order of their IDs, as belonging to module.
 func (s *Scanner) Scan(module string, b *kernel.RawBTF) []Candidate {
+	// What was remembered of a module's types holds for that module only.
+	s.depths = slices.Grow(s.depths[:min(len(s.depths), int(s.vmlinux.NextID()))], int(b.NextID()))
+	known := len(s.depths)
+	s.depths = s.depths[:b.NextID()]
+	clear(s.depths[known:])
 	var found []Candidate
-	for id := b.FirstID(); id < b.NextID(); id++ {
-		fn, _ := b.Type(id)
-		if fn.Kind != kernel.BTFFunc {
-			continue
-		}
+	for fn := range b.OfKind(kernel.BTFFunc) {
 		proto, ok := b.Type(fn.SizeOrRef)
 		if !ok || proto.Kind != kernel.BTFFuncProto {
 			continue
@@ -119,7 +124,7 @@ func (s *Scanner) skbArgs(b *kernel.RawBTF, proto kernel.BTFType) []SkbArg {
 	depths := 0
 	for i := range proto.Len {
 		_, id := proto.Param(i)
-		depths |= skbDepth(b, id)
+		depths |= s.skbDepth(b, id)
 	}
 	if depths == 0 {
 		return nil // the common case, without placing any argument
@@ -129,11 +134,22 @@ func (s *Scanner) skbArgs(b *kernel.RawBTF, proto kernel.BTFType) []SkbArg {
 	for i := range proto.Len {
 		_, id := proto.Param(i)
 		register := place.next(b, id)
-		if depth := skbDepth(b, id); depth != 0 {
+		if depth := s.skbDepth(b, id); depth != 0 {
 			skbs = append(skbs, SkbArg{Register: register, Indirect: depth == 2})
 		}
 	}
 	return skbs
+}
+
+// skbDepth is the function of that name with a memory.
+func (s *Scanner) skbDepth(b *kernel.RawBTF, id uint32) int {
+	if uint64(id) >= uint64(len(s.depths)) {
+		return 0 // damaged BTF
+	}
+	if s.depths[id] == 0 {
+		s.depths[id] = uint8(skbDepth(b, id)) + 1
+	}
+	return int(s.depths[id]) - 1
 }
 
 // skbDepth returns how many pointers lead from a value of the type to a

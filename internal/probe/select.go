@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -19,10 +18,11 @@ import (
 // Sources says where Select reads what it knows of the kernel.
 type Sources struct {
 	BTFDir    string // laid out as /sys/kernel/btf
-	Tracefs   string // holds available_filter_functions[_addrs]
+	Tracefs   string // holds available_filter_functions and, perhaps, ..._addrs
 	Blacklist string // laid out as /sys/kernel/debug/kprobes/blacklist; need not exist
-	// Symbols gives the kernel's symbols, which are read only where they are
-	// needed (kernel.LazySymbols).
+	// Symbols gives the kernel's symbols (kernel.LazySymbols, so that others
+	// can use them as well), where Tracefs does not suffice. It is called in
+	// a goroutine of its own.
 	Symbols func() (*kernel.Symbols, error)
 }
 
@@ -54,16 +54,31 @@ func Select(src Sources, opts Options) (Selection, error) {
 	if opts.Arch == "" {
 		opts.Arch = runtime.GOARCH
 	}
+	file := traceableFile(src.Tracefs, opts.Backend)
+	traceable := readAside(func() ([]byte, error) { return readTraceable(file) })
+	var symbols <-chan listing[*kernel.Symbols]
+	if !hasAddrs(file) {
+		symbols = readAside(src.Symbols)
+	}
 	found, err := candidates(src, opts)
-	if err != nil {
+	list := <-traceable
+	if err = errors.Join(err, list.err); err != nil {
 		return Selection{}, err
 	}
 	sel := selector{arch: opts.Arch, wanted: make(map[string][]*sighting, len(found))}
 	for _, c := range found {
 		sel.add(c)
 	}
-	if err := sel.sight(src, opts.Backend); err != nil {
-		return Selection{}, err
+	sel.sightBlacklist(src.Blacklist)
+	if exact := sel.sightTraceable(list.value, hasAddrs(file)); !exact {
+		if symbols == nil {
+			symbols = readAside(src.Symbols)
+		}
+		listed := <-symbols
+		if listed.err != nil {
+			return Selection{}, fmt.Errorf("find addresses of functions: %w", listed.err)
+		}
+		sel.sightSymbols(listed.value)
 	}
 	sel.decide()
 	sel.out.sort()
@@ -188,46 +203,61 @@ func (s *selector) find(name, module []byte) *sighting {
 	return nil
 }
 
-// sight reads the other sources. Only available_filter_functions is needed;
-// kallsyms is read when addresses are still unknown, since reading it is slow,
-// and for single kprobes, which are attached by name.
-func (s *selector) sight(src Sources, backend string) error {
-	exact, err := s.sightTraceable(src.Tracefs)
-	if err != nil {
-		return err
-	}
-	if err := s.sightBlacklist(src.Blacklist); err != nil {
-		return err
-	}
-	if exact && backend != BackendKprobe {
-		return nil
-	}
-	symbols, err := src.Symbols()
-	if err != nil {
-		return fmt.Errorf("find addresses of functions: %w", err)
-	}
-	s.sightSymbols(symbols)
-	return nil
+// listing is what one of the kernel's slow lists holds, read on the side.
+type listing[T any] struct {
+	value T
+	err   error
 }
 
-// sightTraceable reads the functions that ftrace can watch. exact says that
-// the address of each is known now: available_filter_functions_addrs gives
-// them since kernel 6.5.
-func (s *selector) sightTraceable(tracefs string) (exact bool, err error) {
-	withAddrs := true
-	f, err := os.Open(filepath.Join(tracefs, "available_filter_functions_addrs"))
-	if errors.Is(err, fs.ErrNotExist) {
-		withAddrs = false
-		f, err = os.Open(filepath.Join(tracefs, "available_filter_functions"))
+// readAside reads in another goroutine: the kernel takes half a second to
+// write each of its lists on a slow machine, and they do not depend on another.
+func readAside[T any](read func() (T, error)) <-chan listing[T] {
+	done := make(chan listing[T], 1)
+	go func() {
+		value, err := read()
+		done <- listing[T]{value, err}
+	}()
+	return done
+}
+
+// traceableFile returns the list of functions that ftrace can watch: the one
+// with addresses where it exists (Linux 6.5) and they suffice. It costs twice
+// the other, but as much as the other and kallsyms together.
+func traceableFile(tracefs, backend string) string {
+	list := filepath.Join(tracefs, "available_filter_functions")
+	if backend == BackendKprobe {
+		return list // attached by name, so it takes kallsyms to know which are unique
 	}
+	if _, err := os.Stat(list + addrsSuffix); err != nil {
+		return list
+	}
+	return list + addrsSuffix
+}
+
+const addrsSuffix = "_addrs"
+
+func hasAddrs(file string) bool { return strings.HasSuffix(file, addrsSuffix) }
+
+func readTraceable(file string) ([]byte, error) {
+	f, err := os.Open(file)
 	if err != nil {
-		return false, fmt.Errorf("list traceable functions: %w", err)
+		return nil, fmt.Errorf("list traceable functions: %w", err)
 	}
 	defer f.Close()
+	var list bytes.Buffer
+	list.Grow(1 << 21)
+	if _, err := list.ReadFrom(f); err != nil {
+		return nil, fmt.Errorf("list traceable functions: %w", err)
+	}
+	return list.Bytes(), nil
+}
+
+// sightTraceable takes in the functions that ftrace can watch, and says whether
+// the address of each wanted one is known now.
+func (s *selector) sightTraceable(list []byte, withAddrs bool) (exact bool) {
 	exact = withAddrs
-	lines := bufio.NewScanner(bufio.NewReaderSize(f, 1<<20))
-	for lines.Scan() {
-		line := lines.Bytes()
+	for line := range bytes.Lines(list) {
+		line = bytes.TrimRight(line, "\n")
 		var site uint64
 		if withAddrs {
 			n := bytes.IndexByte(line, ' ')
@@ -241,10 +271,7 @@ func (s *selector) sightTraceable(tracefs string) (exact bool, err error) {
 			exact = exact && at.addr != 0
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return false, fmt.Errorf("list traceable functions: %w", err)
-	}
-	return exact, nil
+	return exact
 }
 
 // sightLine notes one "name [module]" of available_filter_functions. It
@@ -306,10 +333,10 @@ func entryOf(arch string, site uint64) uint64 {
 
 // sightBlacklist notes functions that must not be probed at all. The list is
 // in debugfs, which need not be mounted; the kernel checks it again anyway.
-func (s *selector) sightBlacklist(path string) error {
+func (s *selector) sightBlacklist(path string) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil //nolint:nilerr // explained above
+		return
 	}
 	for line := range bytes.Lines(data) {
 		fields := bytes.Fields(line)
@@ -320,7 +347,6 @@ func (s *selector) sightBlacklist(path string) error {
 			w.blacklisted = true
 		}
 	}
-	return nil
 }
 
 func (s *selector) sightSymbols(symbols *kernel.Symbols) {

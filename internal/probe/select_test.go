@@ -2,7 +2,7 @@ package probe
 
 import (
 	"bytes"
-	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +20,7 @@ type fixture struct {
 	modules   map[string][]byte
 	functions string // available_filter_functions
 	addrs     string // available_filter_functions_addrs, or empty
-	symbols   string
+	symbols   string // empty: hidden
 	blacklist string
 }
 
@@ -40,7 +40,12 @@ func (f fixture) sources(t *testing.T) Sources {
 	for name, data := range f.modules {
 		write("btf/"+name, data)
 	}
-	write("tracefs/available_filter_functions", []byte(f.functions))
+	functions := f.functions
+	for line := range strings.Lines(f.addrs) {
+		_, name, _ := strings.Cut(line, " ")
+		functions += name
+	}
+	write("tracefs/available_filter_functions", []byte(functions))
 	if f.addrs != "" {
 		write("tracefs/available_filter_functions_addrs", []byte(f.addrs))
 	}
@@ -53,7 +58,7 @@ func (f fixture) sources(t *testing.T) Sources {
 		Blacklist: filepath.Join(dir, "blacklist"),
 		Symbols: func() (*kernel.Symbols, error) {
 			if f.symbols == "" {
-				return nil, errors.New("symbols were read needlessly")
+				return nil, kernel.ErrSymbolsHidden
 			}
 			return kernel.ParseSymbols(strings.NewReader(f.symbols))
 		},
@@ -138,6 +143,30 @@ func TestSelectFunction(t *testing.T) {
 	}
 }
 
+// TestSelectBySymbols gives with kallsyms what it gives without.
+func TestSelectBySymbols(t *testing.T) {
+	opts := Options{Backend: BackendSession, Arch: "amd64"}
+	f := modern()
+	byAddrs, err := Select(f.sources(t), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(f.addrs) {
+		site, name, _ := strings.Cut(line, " ")
+		addr := entryOf("amd64", parseAddr([]byte(site)))
+		f.symbols += fmt.Sprintf("%016x t %s", addr, strings.Replace(name, " [", "\t[", 1))
+		f.functions += name
+	}
+	f.addrs = "" // as before Linux 6.5
+	bySymbols, err := Select(f.sources(t), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(byAddrs, bySymbols); diff != "" {
+		t.Errorf("selection (-by addresses +by symbols):\n%s", diff)
+	}
+}
+
 // TestSelectOldKernel has neither module BTF nor addresses in tracefs.
 func TestSelectOldKernel(t *testing.T) {
 	b := newTypes()
@@ -194,7 +223,7 @@ func TestSelectErrors(t *testing.T) {
 		"no BTF":       {func(s *Sources, _ *Options) { s.BTFDir += "x" }, "read kernel types"},
 		"no tracefs":   {func(s *Sources, _ *Options) { s.Tracefs += "x" }, "list traceable functions"},
 		"architecture": {func(_ *Sources, o *Options) { o.Arch = "s390x" }, "use amd64 or arm64"},
-		"symbols":      {func(_ *Sources, o *Options) { o.Backend = BackendKprobe }, "symbols were read"},
+		"symbols":      {func(_ *Sources, o *Options) { o.Backend = BackendKprobe }, "kernel addresses are hidden"},
 	}
 	for name, tt := range tests {
 		src, opts := good, Options{Backend: BackendSession, Arch: "amd64"}
