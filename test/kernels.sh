@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Runs the kernel tests of bpf and internal/filter and the scenarios
+# (test/scenario) on real kernels: one boot for each, and one more of 6.12 under
+# lockdown. The VM itself may fail (QEMU 7.2's emulation sometimes trips over the
+# kernel's text patching while it boots): as long as no test has started, the
+# boot is tried again, twice at most.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+	cat <<USAGE
+usage: kernels.sh [--suite NAME]… [--run RE] [KERNEL]…
+
+  --suite NAME  bpf, filter, scenario or lockdown (default: all of them)
+  --run RE      only the tests that match, as -test.run
+  KERNEL        $(test/vm/images.sh list | tr '\n' ' ')(default: all of them)
+
+It tests bin/otel-kprobe, or what OTEL_KPROBE_BIN names.
+USAGE
+}
+
+fail() {
+	echo "kernels: $*" >&2
+	exit 1
+}
+
+suites=() pattern='' kernels=()
+while [[ $# -gt 0 ]]; do
+	case $1 in
+	--suite) suites+=("${2:?}") && shift 2 ;;
+	--run) pattern=${2:?} && shift 2 ;;
+	--help | -h) usage && exit 0 ;;
+	-*) fail "unknown option $1: see kernels.sh --help" ;;
+	*) kernels+=("$1") && shift ;;
+	esac
+done
+[[ ${#suites[@]} -gt 0 ]] || suites=(bpf filter scenario lockdown)
+[[ ${#kernels[@]} -gt 0 ]] || readarray -t kernels < <(test/vm/images.sh list)
+binary=${OTEL_KPROBE_BIN:-bin/otel-kprobe}
+[[ -x $binary ]] || fail "$binary is missing: run 'make build' first"
+
+share=$(mktemp -d -t otel-kprobe-kernels.XXXXXX)
+trap 'rm -rf "$share"' EXIT
+
+# Builds the test binary of suite $1, static, as they run in a guest.
+build() {
+	case $1 in
+	bpf) CGO_ENABLED=0 go test -c -tags vm -o "$share/bpf.test" ./bpf ;;
+	filter)
+		# With cgo: the compiler of filters is libpcap.
+		go test -c -tags vm,osusergo,netgo -ldflags '-linkmode external -extldflags -static' \
+			-o "$share/filter.test" ./internal/filter
+		;;
+	scenario | lockdown) CGO_ENABLED=0 go -C test test -c -tags vm -o "$share/scenario.test" ./scenario ;;
+	*) fail "there is no suite $1: see kernels.sh --help" ;;
+	esac
+	case $1 in
+	lockdown) [[ -x $share/scenario.test ]] ;;
+	*) [[ -x $share/$1.test ]] ;;
+	esac || fail "suite $1 has no tests"
+}
+
+# Boots kernel $1 and runs the guest's script with the remaining arguments as
+# run.sh's options up to --, then the script's.
+boot() {
+	local kernel=$1 status try
+	shift
+	for try in 1 2 3; do
+		status=0
+		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 900 \
+			--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" "$@" |
+			tee "$share.log" || status=$?
+		if [[ $status -ne 125 ]] || grep -q '^=== RUN' "$share.log"; then
+			rm -f "$share.log"
+			return "$status"
+		fi
+		echo "kernels: the VM of $kernel failed before a test began (try $try)" >&2
+	done
+	rm -f "$share.log"
+	return "$status"
+}
+
+has() { [[ " ${suites[*]} " == *" $1 "* ]]; }
+
+for suite in "${suites[@]}"; do build "$suite"; done
+cp "$binary" "$share/otel-kprobe"
+cp test/scenario/guest.sh "$share/guest.sh"
+
+failed=()
+in_one_boot=()
+for suite in bpf filter scenario; do
+	if has "$suite"; then in_one_boot+=("$suite"); fi
+done
+for kernel in "${kernels[@]}"; do
+	[[ ${#in_one_boot[@]} -gt 0 ]] || break
+	echo "== kernel $kernel: ${in_one_boot[*]}"
+	begin=$SECONDS
+	boot "$kernel" -- bash /share/guest.sh "${in_one_boot[@]}" || failed+=("$kernel")
+	echo "== kernel $kernel took $((SECONDS - begin)) s"
+done
+if has lockdown && [[ " ${kernels[*]} " == *" 6.12 "* ]]; then
+	echo "== kernel 6.12 under lockdown"
+	boot 6.12 --append lockdown=confidentiality -- bash /share/guest.sh lockdown || failed+=("6.12 under lockdown")
+fi
+[[ ${#failed[@]} -eq 0 ]] || fail "failed: $(printf '%s; ' "${failed[@]}")"

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs in the guest: the test binaries of the suites that are named, all of them
+# even when one fails. OTEL_KPROBE_RUN selects tests.
+set -uo pipefail
+cd /tmp
+
+# Verbose: the host tells by the first "=== RUN" that the machine had come up.
+failed=()
+for suite in "$@"; do
+	echo "== suite $suite"
+	begin=$SECONDS
+	if [[ $suite == lockdown ]]; then
+		OTEL_KPROBE_LOCKDOWN=confidentiality /share/scenario.test -test.v -test.timeout 5m -test.run '^TestLockdown$'
+	else
+		"/share/$suite.test" -test.v -test.timeout 13m -test.run "$OTEL_KPROBE_RUN"
+	fi || failed+=("$suite")
+	echo "== suite $suite took $((SECONDS - begin)) s"
+done
+if [[ ${#failed[@]} -gt 0 ]]; then
+	echo "guest: failed: ${failed[*]}" >&2
+	exit 1
+fi
