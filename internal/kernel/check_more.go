@@ -76,14 +76,14 @@ func tracefsDir(root string) (string, error) {
 			Fix:     "run it as root or with CAP_DAC_READ_SEARCH",
 		}
 	}
-	filesystems, err := os.ReadFile(filepath.Join(root, "/proc/filesystems"))
+	filesystems, err := os.ReadFile(root + "/proc/filesystems")
 	if err == nil && !strings.Contains(string(filesystems), "\ttracefs\n") {
 		return "", &CannotTraceError{
 			Missing: "this kernel was built without tracefs",
 			Fix:     "use a kernel with CONFIG_FTRACE=y and CONFIG_FUNCTION_TRACER=y",
 		}
 	}
-	if _, err := os.Stat(filepath.Join(root, "/sys/kernel/tracing/events")); err == nil {
+	if _, err := os.Stat(root + "/sys/kernel/tracing/events"); err == nil {
 		return "", &CannotTraceError{
 			Missing: "this kernel was built without the function tracer",
 			Fix:     "use a kernel with CONFIG_FUNCTION_TRACER=y and CONFIG_DYNAMIC_FTRACE=y",

@@ -64,9 +64,9 @@ func (m machine) checker(t *testing.T) *checker {
 		writeFile(t, filepath.Join(root, path), text)
 	}
 	if !m.noBTF {
-		writeFile(t, filepath.Join(root, "/sys/kernel/btf/vmlinux"), string(funcBTF(m.funcs)))
+		writeFile(t, root+"/sys/kernel/btf/vmlinux", string(funcBTF(m.funcs)))
 		if m.modules {
-			writeFile(t, filepath.Join(root, "/sys/kernel/btf/veth"), "")
+			writeFile(t, root+"/sys/kernel/btf/veth", "")
 		}
 	}
 	return &checker{

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -187,8 +188,7 @@ func openStepTimer() (*os.File, error) {
 	}
 	never := unix.ItimerSpec{Value: unix.Timespec{Sec: 1 << 33}} // in the year 2242
 	if err := unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &never, nil); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("watch for clock steps: set timer: %w", err)
+		return nil, fmt.Errorf("watch for clock steps: set timer: %w", errors.Join(err, unix.Close(fd)))
 	}
 	return os.NewFile(uintptr(fd), "timerfd"), nil
 }

@@ -43,11 +43,11 @@ func timeNamespaceShift(procSelf string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read offset of the time namespace: %w", err)
 	}
-	own, err := os.Readlink(filepath.Join(procSelf, "ns/time"))
+	own, err := os.Readlink(procSelf + "/ns/time")
 	if err != nil {
 		return 0, fmt.Errorf("read time namespace: %w", err)
 	}
-	children, err := os.Readlink(filepath.Join(procSelf, "ns/time_for_children"))
+	children, err := os.Readlink(procSelf + "/ns/time_for_children")
 	if err != nil {
 		return 0, fmt.Errorf("read time namespace: %w", err)
 	}

@@ -158,8 +158,8 @@ func TestTimeNamespaceShift(t *testing.T) {
 			dir := t.TempDir()
 			if tt.own != "" {
 				writeFile(t, filepath.Join(dir, "timens_offsets"), tt.offsets)
-				makeLink(t, tt.own, filepath.Join(dir, "ns/time"))
-				makeLink(t, tt.children, filepath.Join(dir, "ns/time_for_children"))
+				makeLink(t, tt.own, dir+"/ns/time")
+				makeLink(t, tt.children, dir+"/ns/time_for_children")
 			}
 			got, err := timeNamespaceShift(dir)
 			if got != tt.want || (err != nil) != tt.fails {

@@ -94,7 +94,7 @@ func ParseNetNS(s string) (inode uint32, err error) {
 	}
 	path := s
 	if !strings.Contains(s, "/") {
-		path = filepath.Join("/run/netns", s)
+		path = "/run/netns/" + s
 	}
 	inode, err = inodeOf(path)
 	if err != nil {
