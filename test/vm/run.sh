@@ -167,22 +167,51 @@ start_readers() {
 	readers+=($!)
 }
 
+# A boot that has not come to the command after this long is given up.
+boot_timeout=120
+boot_tries=3
+
+# Boots until the command has started, boot_tries times at most: QEMU 7.2's
+# emulation now and then trips over a kernel that patches its own code while
+# another processor runs it. Once the command has started there is one try.
 run_command() {
-	local status=0 state
+	local try status state
+	for ((try = 1; try <= boot_tries; try++)); do
+		boot
+		[[ -f $work/control ]] || vm_fail "$work was removed while the machine ran: run it again"
+		state=$(tail -n 1 "$work/control")
+		[[ -z $state && $try -lt boot_tries && ! -s $work/qemu.log ]] || break
+		echo "vm: kernel $kernel did not come up, trying again" >&2
+	done
+	[[ $state == exit\ * ]] || fail_run "$status" "$state"
+	[[ -z $out ]] || fetch_files
+	exit "${state#exit }"
+}
+
+# Runs the machine until it powers off; sets status to QEMU's.
+boot() {
+	status=0
 	: | tee "$work/control" "$work/console" "$work/stdout" >"$work/stderr"
 	# QEMU must not outlive this script, however that ends.
 	setpriv --pdeathsig TERM timeout --signal=KILL "$timeout" \
 		setpriv --pdeathsig KILL "${qemu[@]}" </dev/null 2>"$work/qemu.log" &
 	qemu_pid=$!
 	start_readers "$qemu_pid"
+	watch_boot "$qemu_pid" &
+	readers+=($!)
 	wait "$qemu_pid" 2>/dev/null || status=$?
 	qemu_pid=''
 	wait "${readers[@]}" || true
-	[[ -f $work/control ]] || vm_fail "$work was removed while the machine ran: run it again"
-	state=$(tail -n 1 "$work/control")
-	[[ $state == exit\ * ]] || fail_run "$status" "$state"
-	[[ -z $out ]] || fetch_files
-	exit "${state#exit }"
+}
+
+# Ends the machine $1 when its command has not started within boot_timeout.
+watch_boot() {
+	local i
+	for ((i = 0; i < boot_timeout; i++)); do
+		[[ ! -s $work/control ]] && kill -0 "$1" 2>/dev/null || return 0
+		sleep 1
+	done
+	kill -KILL "$1" 2>/dev/null || true
 }
 
 fetch_files() {
