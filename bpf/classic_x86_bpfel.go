@@ -133,8 +133,14 @@ type classicProbeSettings struct {
 	HasFuncIp    uint8
 	HasReason    uint8
 	EntryOnly    uint8
-	Pad          [4]uint8
+	SkBuffId     uint32
+	RawBytesId   uint32
 	Interface    [16]uint8
+}
+
+type classicSkbCopy struct {
+	_     structs.HostLayout
+	Bytes [232]uint8
 }
 
 type classicSlot struct {
@@ -166,6 +172,7 @@ const (
 	classicMapOpenFrames      = "open_frames"
 	classicMapOwnFlows        = "own_flows"
 	classicMapRing            = "ring"
+	classicMapSkbCopies       = "skb_copies"
 	classicMapSlots           = "slots"
 	classicMapTracked         = "tracked"
 	classicProgClones0        = "clones_0"
@@ -281,6 +288,7 @@ type classicMapSpecs struct {
 	OpenFrames *ebpf.MapSpec `ebpf:"open_frames"`
 	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
 	Ring       *ebpf.MapSpec `ebpf:"ring"`
+	SkbCopies  *ebpf.MapSpec `ebpf:"skb_copies"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Tracked    *ebpf.MapSpec `ebpf:"tracked"`
 }
@@ -322,6 +330,7 @@ type classicMaps struct {
 	OpenFrames *ebpf.Map `ebpf:"open_frames"`
 	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
 	Ring       *ebpf.Map `ebpf:"ring"`
+	SkbCopies  *ebpf.Map `ebpf:"skb_copies"`
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Tracked    *ebpf.Map `ebpf:"tracked"`
 }
@@ -332,6 +341,7 @@ func (m *classicMaps) Close() error {
 		m.OpenFrames,
 		m.OwnFlows,
 		m.Ring,
+		m.SkbCopies,
 		m.Slots,
 		m.Tracked,
 	)

@@ -48,4 +48,8 @@ int evict(struct bpf_raw_tracepoint_args *ctx)
 		return 0;                                                      \
 	}
 
+END_PROBE(end_freed, "kprobe/end_freed", END_FREED)
+END_PROBE(end_merged, "kprobe/end_merged", END_MERGED)
+END_PROBE(end_deferred, "kprobe/end_deferred", END_DEFERRED)
+
 #endif

@@ -11,40 +11,16 @@
 #ifndef OTEL_KPROBE_FRAME_H
 #define OTEL_KPROBE_FRAME_H
 
+#include "modes.h"
 #include "track.h"
 #include <bpf/bpf_tracing.h>
 
-/* How a function's entries are treated; see internal/probe for the lists. */
-enum entry_mode {
-	ENTRY_PLAIN = 0,
-	ENTRY_NO_START = 1, /* no journey begins here: the skb is being made or freed */
-	ENTRY_CLONES = 2,   /* the returned skb, or list of them, joins the journey */
-};
+/* PT_REGS_PARM6 of bpf_tracing.h came with libbpf 1.2. */
+#define SIXTH_PARM(ctx) ((ctx)->r9)
 
 /* A slot whose return was missed (recursion) is taken back after this time. */
 #define SLOT_STALE_NS 10000000000ULL
 #define SLOT_TRIES 4
-
-/* The tracked state of skb, beginning a journey when it may and matches. */
-static __always_inline struct tracked_skb *tracked_of(struct cpu_state *cpu, struct skb_view *view,
-						  u64 skb, enum entry_mode mode)
-{
-	struct tracked_skb *state;
-
-	if (live) {
-		state = bpf_map_lookup_elem(&tracked, &skb);
-		if (state) {
-			view_skb(view, skb);
-			return state;
-		}
-	}
-	if (mode == ENTRY_NO_START)
-		return 0;
-	view_skb(view, skb);
-	if (!matches(skb, view))
-		return 0;
-	return start_journey(cpu, view, skb);
-}
 
 /*
  * The address of the probed function. Without the helper (5.10) a kprobe's
@@ -132,23 +108,22 @@ static __always_inline void send_entry(struct pt_regs *ctx, struct cpu_state *cp
 }
 
 /*
- * The entry of a probed function. Returns the cookie that its return must
- * bring to leave_frame, or 0 when there is nothing to do at the return.
+ * One more frame on a tracked skb. Returns the cookie that its return must
+ * bring to leave_frame, or 0 when there is nothing to do at the return. Not
+ * inlined: what it needs of stack and registers would burden the way out that
+ * every packet takes which nobody follows.
  */
-static __always_inline u64 enter_frame(struct pt_regs *ctx, u64 skb, enum entry_mode mode)
+static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state, u64 skb, u32 mode)
 {
 	struct cpu_state *cpu = this_cpu_state();
-	struct skb_view view = {};
-	struct tracked_skb *state;
+	struct skb_view view;
 	struct slot *slot;
 	u32 index, tid;
 	u64 now;
 
-	if (!cpu || skb < LOWEST_KERNEL_ADDRESS || skb > HIGHEST_POINTER)
+	if (!cpu || !state)
 		return 0;
-	state = tracked_of(cpu, &view, skb, mode);
-	if (!state)
-		return 0;
+	view_skb(&view, skb);
 	tid = bpf_get_current_pid_tgid();
 	refresh_facts(cpu, state, &view, skb, tid);
 	now = bpf_ktime_get_ns();
@@ -165,9 +140,31 @@ static __always_inline u64 enter_frame(struct pt_regs *ctx, u64 skb, enum entry_
 	}
 	slot->generation++;
 	slot->busy = 1;
-	slot->clones = mode == ENTRY_CLONES;
+	slot->clones = !!(mode & MODE_CLONES);
 	fill_frame(ctx, &slot->frame, state, &view, skb, tid, now);
 	return (u64)(slot->generation | 1u << 31) << 32 | index;
+}
+
+/*
+ * The entry of a probed function; mode has the flags of enum function_mode.
+ * Returns what begin_frame does, 0 when the skb is not followed.
+ */
+static __always_inline u64 enter_frame(struct pt_regs *ctx, u64 skb, u32 mode)
+{
+	struct tracked_skb *state = 0;
+
+	if (skb < LOWEST_KERNEL_ADDRESS || skb > HIGHEST_POINTER)
+		return 0;
+	if (live)
+		state = bpf_map_lookup_elem(&tracked, &skb);
+	if (!state) {
+		if (mode & MODE_NO_START || !matches(skb))
+			return 0;
+		state = start_journey(skb);
+		if (!state)
+			return 0;
+	}
+	return begin_frame(ctx, state, skb, mode);
 }
 
 /* The return of the function whose entry gave this cookie. */

@@ -65,9 +65,4 @@ struct sk_buff {
 
 #pragma clang attribute pop
 
-/* Only its BTF id is used: see read.h. */
-struct ip_options {
-	u32 faddr;
-};
-
 #endif

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 )
 
 // slotsPerCPU is SLOTS_PER_CPU of maps.h.
@@ -49,6 +50,10 @@ type Options struct {
 	// in vmlinux. They are bound by name alone, because the session kfuncs
 	// changed their prototype: https://git.kernel.org/torvalds/c/8fe4dc4f6456
 	KfuncIDs map[string]uint32
+	// KernelTypes is the running kernel's vmlinux BTF, or as much of it as the
+	// structs in kernel_types.h and, with Session, struct ip_options under
+	// their ids. Nil: Load reads all of it, which takes long.
+	KernelTypes *btf.Spec
 	// Filter replaces the bodies of filter_l2 and filter_l3.
 	Filter func(*ebpf.CollectionSpec) error
 }
@@ -58,24 +63,33 @@ type Options struct {
 type Objects struct {
 	Programs map[string]*ebpf.Program
 	maps     map[string]*ebpf.Map
-	live     *ebpf.Variable
+	vars     map[string]*ebpf.Variable
 }
 
 // Load creates the maps and loads the programs. A program that the verifier
 // refuses is an *ebpf.VerifierError.
 func Load(o Options) (*Objects, error) {
+	if o.KernelTypes == nil {
+		types, err := btf.LoadKernelSpec()
+		if err != nil {
+			return nil, fmt.Errorf("read the kernel's BTF: %w", err)
+		}
+		o.KernelTypes = types
+	}
 	spec, err := loadSpec(o)
 	if err != nil {
 		return nil, err
 	}
-	collection, err := ebpf.NewCollection(spec)
+	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		Programs: ebpf.ProgramOptions{KernelTypes: o.KernelTypes},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("load BPF programs: %w", err)
 	}
 	return &Objects{
 		Programs: collection.Programs,
 		maps:     collection.Maps,
-		live:     collection.Variables["live"],
+		vars:     collection.Variables,
 	}, nil
 }
 
@@ -169,6 +183,15 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 		HasReason:    flag(o.HasReason),
 		EntryOnly:    flag(o.EntryOnly),
 	}
+	if o.Kind == Session {
+		var err error
+		if settings.SkBuffId, err = structID(o.KernelTypes, "sk_buff"); err != nil {
+			return err
+		}
+		if settings.RawBytesId, err = structID(o.KernelTypes, "ip_options"); err != nil {
+			return err
+		}
+	}
 	if copy(settings.Interface[:15], o.Interface) < len(o.Interface) {
 		return fmt.Errorf("filter by interface %q: a name has at most 15 bytes", o.Interface)
 	}
@@ -176,6 +199,19 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 		return fmt.Errorf("write BPF settings: %w", err)
 	}
 	return nil
+}
+
+// structID is the BTF id of a struct of the kernel.
+func structID(types *btf.Spec, name string) (uint32, error) {
+	var t *btf.Struct
+	if err := types.TypeByName(name, &t); err != nil {
+		return 0, fmt.Errorf("find struct %s in the kernel's BTF: %w", name, err)
+	}
+	id, err := types.TypeID(t)
+	if err != nil {
+		return 0, fmt.Errorf("find the id of struct %s in the kernel's BTF: %w", name, err)
+	}
+	return uint32(id), nil
 }
 
 func flag(set bool) uint8 {

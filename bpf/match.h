@@ -71,9 +71,9 @@ static __always_inline int matches_interface(u64 dev)
 /* Bytes from address on, clamped so that a header outside the skb gives none. */
 static __always_inline u32 bytes_from(u64 address, u64 data, u32 len)
 {
-	s64 left = (s64)(data - address) + len;
+	u64 left = data - address + len;
 
-	return left < 0 || left > 0x7fffffff ? 0 : left;
+	return left > 0x7fffffff ? 0 : left;
 }
 
 /*
@@ -99,15 +99,18 @@ static __always_inline int matches_pcap(const struct skb_view *view)
 	return 0;
 }
 
-static __always_inline int matches(u64 skb, const struct skb_view *view)
+static __always_inline int matches(u64 skb)
 {
-	if (settings.mark_mask && (view->mark & settings.mark_mask) != settings.mark)
+	struct skb_view view;
+
+	view_skb(&view, skb);
+	if (settings.mark_mask && (view.mark & settings.mark_mask) != settings.mark)
 		return 0;
-	if (!matches_pcap(view))
+	if (!matches_pcap(&view))
 		return 0;
-	if (settings.has_interface && !matches_interface(view->dev))
+	if (settings.has_interface && !matches_interface(view.dev))
 		return 0;
-	if (settings.netns && netns_of(skb, view->dev) != settings.netns)
+	if (settings.netns && netns_of(skb, view.dev) != settings.netns)
 		return 0;
 	return 1;
 }

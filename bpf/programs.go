@@ -6,6 +6,7 @@ import "strconv"
 const (
 	ProgramKfreeSkb    = "kfree_skb"    // raw tracepoint skb:kfree_skb
 	ProgramConsumeSkb  = "consume_skb"  // raw tracepoint skb:consume_skb
+	ProgramProbe       = "probe"        // entry and return of every function, Session only
 	ProgramEvict       = "evict"        // run by EvictIdle
 	ProgramEndFreed    = "end_freed"    // entry of a function that frees its first argument
 	ProgramEndMerged   = "end_merged"   // … that takes its data over into another skb
@@ -13,7 +14,7 @@ const (
 	ProgramLeave       = "leave"        // every return, Classic only
 )
 
-// ProbeProgram names the program for a function whose skb is the register
+// ProbeProgram names the Classic program for a function whose skb is the register
 // argument arg (0-based, below 6).
 func ProbeProgram(arg int, indirect, noStart, clones bool) string {
 	prefix := "plain_"

@@ -10,7 +10,7 @@
 #ifndef OTEL_KPROBE_READ_H
 #define OTEL_KPROBE_READ_H
 
-#include "kernel_types.h"
+#include "settings.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
@@ -33,35 +33,36 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym;
 /*
  * struct ip_options is 16 bytes of members and then a flexible array of bytes:
  * past the size of such a struct the verifier permits loads of any width at
- * any offset (btf_struct_walk in kernel/bpf/btf.c, since 5.5).
+ * any offset (btf_struct_walk in kernel/bpf/btf.c, since 5.5). The ids of both
+ * structs are settings and not relocations, so that loading does not need all
+ * of the kernel's types. Through void *, since clang loads byte by byte what
+ * it cannot know to be aligned.
  */
-struct raw_bytes {
-	u8 skipped[16];
-	u8 data[240];
-};
+#define RAW_BYTES 16
 
-#define RAW_BYTES(address)                                                     \
-	((struct raw_bytes *)bpf_rdonly_cast((void *)((address) - 16),             \
-					     bpf_core_type_id_kernel(struct ip_options)))
+#define READ_RAW(type, address)                                                \
+	(*(volatile type *)(bpf_rdonly_cast((void *)((address) - RAW_BYTES),   \
+					    settings.raw_bytes_id) +           \
+			    RAW_BYTES))
 
 static __always_inline u64 read_u64(u64 address)
 {
-	return *(volatile u64 *)RAW_BYTES(address)->data;
+	return READ_RAW(u64, address);
 }
 
 static __always_inline u32 read_u32(u64 address)
 {
-	return *(volatile u32 *)RAW_BYTES(address)->data;
+	return READ_RAW(u32, address);
 }
 
 static __always_inline u8 read_u8(u64 address)
 {
-	return *(volatile u8 *)RAW_BYTES(address)->data;
+	return READ_RAW(u8, address);
 }
 
 static __always_inline void view_skb(struct skb_view *view, u64 address)
 {
-	struct sk_buff *skb = bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct sk_buff));
+	struct sk_buff *skb = bpf_rdonly_cast((void *)address, settings.sk_buff_id);
 
 	view->head = (u64)skb->head;
 	view->data = (u64)skb->data;
@@ -105,20 +106,36 @@ static __always_inline u8 read_u8(u64 address)
 #define COPIED(copy, type, member)                                             \
 	(*(type *)((copy) + bpf_core_field_offset(struct sk_buff, member)))
 
+/* Not on the stack: two functions that call one another need it. */
+struct skb_copy {
+	u8 bytes[SKB_COPY_BYTES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct skb_copy);
+} skb_copies SEC(".maps");
+
 /* One copy of the whole struct is cheaper than a helper call a member. */
 static __always_inline void view_skb(struct skb_view *view, u64 address)
 {
-	u8 copy[SKB_COPY_BYTES] __attribute__((aligned(8))) = {};
+	u32 zero = 0;
+	struct skb_copy *copy = bpf_map_lookup_elem(&skb_copies, &zero);
 
-	bpf_probe_read_kernel(copy, sizeof(copy), (void *)address);
-	view->head = COPIED(copy, u64, head);
-	view->data = COPIED(copy, u64, data);
-	view->dev = COPIED(copy, u64, dev);
-	view->len = COPIED(copy, u32, len);
-	view->data_len = COPIED(copy, u32, data_len);
-	view->mark = COPIED(copy, u32, mark);
-	view->network_header = COPIED(copy, u16, network_header);
-	view->mac_header = COPIED(copy, u16, mac_header);
+	if (!copy || bpf_probe_read_kernel(copy->bytes, sizeof(copy->bytes), (void *)address)) {
+		__builtin_memset(view, 0, sizeof(*view));
+		return;
+	}
+	view->head = COPIED(copy->bytes, u64, head);
+	view->data = COPIED(copy->bytes, u64, data);
+	view->dev = COPIED(copy->bytes, u64, dev);
+	view->len = COPIED(copy->bytes, u32, len);
+	view->data_len = COPIED(copy->bytes, u32, data_len);
+	view->mark = COPIED(copy->bytes, u32, mark);
+	view->network_header = COPIED(copy->bytes, u16, network_header);
+	view->mac_header = COPIED(copy->bytes, u16, mac_header);
 }
 
 #endif

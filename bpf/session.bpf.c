@@ -3,11 +3,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /*
  * session.bpf.c - the backend `session`: one program sees entry and return of
- * every function (BPF_TRACE_KPROBE_SESSION, Linux 6.10,
+ * all functions (BPF_TRACE_KPROBE_SESSION, Linux 6.10,
  * https://git.kernel.org/torvalds/c/535a3692ba72). An entry that returns 1
  * suppresses its return, so an untracked skb never pays for it.
  */
 #define DIRECT
+#include "ends.h"
 #include "frame.h"
 
 /*
@@ -18,17 +19,71 @@
 extern _Bool bpf_session_is_return(void *ctx) __ksym;
 extern u64 *bpf_session_cookie(void *ctx) __ksym;
 
-static __always_inline int session(struct pt_regs *ctx, u64 skb, enum entry_mode mode)
+/*
+ * Indexed by a hash of the function's address. User space chooses the
+ * multiplier so that no two probed functions share an entry, except those that
+ * want the same there.
+ */
+u64 modes_multiplier = 0;
+u16 modes[1 << MODE_BITS] = {};
+
+static __always_inline u32 mode_of(u64 func)
 {
-	u64 *cookie;
-	u64 value;
+	return modes[(func * modes_multiplier) >> (64 - MODE_BITS)];
+}
+
+/* Keeps clang from merging loads into one at a computed offset of the context,
+ * which the verifier refuses.
+ */
+#define LOADED(value) ({ u64 loaded = (value); asm volatile("" : "+r"(loaded)); loaded; })
+
+static __always_inline u64 argument(struct pt_regs *ctx, u32 number)
+{
+	switch (number) {
+	case 0:
+		return LOADED(PT_REGS_PARM1(ctx));
+	case 1:
+		return LOADED(PT_REGS_PARM2(ctx));
+	case 2:
+		return LOADED(PT_REGS_PARM3(ctx));
+	case 3:
+		return LOADED(PT_REGS_PARM4(ctx));
+	case 4:
+		return LOADED(PT_REGS_PARM5(ctx));
+	default:
+		return LOADED(SIXTH_PARM(ctx));
+	}
+}
+
+/* The skb that the function is entered with. */
+static __always_inline u64 skb_of(struct pt_regs *ctx, u32 mode)
+{
+	u64 value = LOADED(PT_REGS_PARM1(ctx));
+
+	if (mode & (MODE_ARGUMENT | MODE_INDIRECT)) {
+		value = argument(ctx, mode & MODE_ARGUMENT);
+		if (mode & MODE_INDIRECT)
+			value = read_u64(value);
+	}
+	return value;
+}
+
+SEC("kprobe.session/probe")
+int probe(struct pt_regs *ctx)
+{
+	u64 skb, value, *cookie;
+	u32 mode;
 
 	if (bpf_session_is_return(ctx)) {
 		cookie = bpf_session_cookie(ctx);
 		leave_frame(*cookie, PT_REGS_RC(ctx));
 		return 0;
 	}
+	mode = mode_of(bpf_get_func_ip(ctx));
+	skb = skb_of(ctx, mode);
 	value = enter_frame(ctx, skb, mode);
+	if (mode >> MODE_END_SHIFT && live)
+		end_skb(skb, mode >> MODE_END_SHIFT, 0, 0);
 	if (!value)
 		return 1;
 	cookie = bpf_session_cookie(ctx);
@@ -36,12 +91,7 @@ static __always_inline int session(struct pt_regs *ctx, u64 skb, enum entry_mode
 	return 0;
 }
 
-#define PROBE(name, section, skb, mode)                                         \
-	SEC("kprobe.session/" section) int name(struct pt_regs *ctx)           \
-	{                                                                      \
-		return session(ctx, skb, mode);                                \
-	}
-
-#include "probes.h"
+/* Only used through a pointer: named here so that bpf2go finds it in the BTF. */
+const enum function_mode *function_mode_type __attribute__((unused));
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -12,42 +12,37 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type sessionFunctionMode uint32
+
+const (
+	sessionFunctionModeMODE_ARGUMENT  sessionFunctionMode = 7
+	sessionFunctionModeMODE_INDIRECT  sessionFunctionMode = 8
+	sessionFunctionModeMODE_NO_START  sessionFunctionMode = 16
+	sessionFunctionModeMODE_CLONES    sessionFunctionMode = 32
+	sessionFunctionModeMODE_END_SHIFT sessionFunctionMode = 8
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	sessionMapCpuStates    = "cpu_states"
-	sessionMapOwnFlows     = "own_flows"
-	sessionMapRing         = "ring"
-	sessionMapSlots        = "slots"
-	sessionMapTracked      = "tracked"
-	sessionProgClones0     = "clones_0"
-	sessionProgConsumeSkb  = "consume_skb"
-	sessionProgEndDeferred = "end_deferred"
-	sessionProgEndFreed    = "end_freed"
-	sessionProgEndMerged   = "end_merged"
-	sessionProgEvict       = "evict"
-	sessionProgIndirect0   = "indirect_0"
-	sessionProgIndirect1   = "indirect_1"
-	sessionProgIndirect2   = "indirect_2"
-	sessionProgIndirect3   = "indirect_3"
-	sessionProgIndirect4   = "indirect_4"
-	sessionProgIndirect5   = "indirect_5"
-	sessionProgKfreeSkb    = "kfree_skb"
-	sessionProgNoStart0    = "no_start_0"
-	sessionProgNoStart1    = "no_start_1"
-	sessionProgNoStart2    = "no_start_2"
-	sessionProgNoStart3    = "no_start_3"
-	sessionProgNoStart4    = "no_start_4"
-	sessionProgNoStart5    = "no_start_5"
-	sessionProgPlain0      = "plain_0"
-	sessionProgPlain1      = "plain_1"
-	sessionProgPlain2      = "plain_2"
-	sessionProgPlain3      = "plain_3"
-	sessionProgPlain4      = "plain_4"
-	sessionProgPlain5      = "plain_5"
-	sessionVarLive         = "live"
-	sessionVarSettings     = "settings"
+	sessionMapCpuStates        = "cpu_states"
+	sessionMapOwnFlows         = "own_flows"
+	sessionMapRing             = "ring"
+	sessionMapSlots            = "slots"
+	sessionMapTracked          = "tracked"
+	sessionProgConsumeSkb      = "consume_skb"
+	sessionProgEndDeferred     = "end_deferred"
+	sessionProgEndFreed        = "end_freed"
+	sessionProgEndMerged       = "end_merged"
+	sessionProgEvict           = "evict"
+	sessionProgKfreeSkb        = "kfree_skb"
+	sessionProgProbe           = "probe"
+	sessionVarFunctionModeType = "function_mode_type"
+	sessionVarLive             = "live"
+	sessionVarModes            = "modes"
+	sessionVarModesMultiplier  = "modes_multiplier"
+	sessionVarSettings         = "settings"
 )
 
 // loadSession returns the embedded CollectionSpec for session.
@@ -92,31 +87,13 @@ type sessionSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionProgramSpecs struct {
-	Clones0     *ebpf.ProgramSpec `ebpf:"clones_0"`
 	ConsumeSkb  *ebpf.ProgramSpec `ebpf:"consume_skb"`
 	EndDeferred *ebpf.ProgramSpec `ebpf:"end_deferred"`
 	EndFreed    *ebpf.ProgramSpec `ebpf:"end_freed"`
 	EndMerged   *ebpf.ProgramSpec `ebpf:"end_merged"`
 	Evict       *ebpf.ProgramSpec `ebpf:"evict"`
-	Indirect0   *ebpf.ProgramSpec `ebpf:"indirect_0"`
-	Indirect1   *ebpf.ProgramSpec `ebpf:"indirect_1"`
-	Indirect2   *ebpf.ProgramSpec `ebpf:"indirect_2"`
-	Indirect3   *ebpf.ProgramSpec `ebpf:"indirect_3"`
-	Indirect4   *ebpf.ProgramSpec `ebpf:"indirect_4"`
-	Indirect5   *ebpf.ProgramSpec `ebpf:"indirect_5"`
 	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
-	NoStart0    *ebpf.ProgramSpec `ebpf:"no_start_0"`
-	NoStart1    *ebpf.ProgramSpec `ebpf:"no_start_1"`
-	NoStart2    *ebpf.ProgramSpec `ebpf:"no_start_2"`
-	NoStart3    *ebpf.ProgramSpec `ebpf:"no_start_3"`
-	NoStart4    *ebpf.ProgramSpec `ebpf:"no_start_4"`
-	NoStart5    *ebpf.ProgramSpec `ebpf:"no_start_5"`
-	Plain0      *ebpf.ProgramSpec `ebpf:"plain_0"`
-	Plain1      *ebpf.ProgramSpec `ebpf:"plain_1"`
-	Plain2      *ebpf.ProgramSpec `ebpf:"plain_2"`
-	Plain3      *ebpf.ProgramSpec `ebpf:"plain_3"`
-	Plain4      *ebpf.ProgramSpec `ebpf:"plain_4"`
-	Plain5      *ebpf.ProgramSpec `ebpf:"plain_5"`
+	Probe       *ebpf.ProgramSpec `ebpf:"probe"`
 }
 
 // sessionMapSpecs contains maps before they are loaded into the kernel.
@@ -134,8 +111,11 @@ type sessionMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionVariableSpecs struct {
-	Live     *ebpf.VariableSpec `ebpf:"live"`
-	Settings *ebpf.VariableSpec `ebpf:"settings"`
+	FunctionModeType *ebpf.VariableSpec `ebpf:"function_mode_type"`
+	Live             *ebpf.VariableSpec `ebpf:"live"`
+	Modes            *ebpf.VariableSpec `ebpf:"modes"`
+	ModesMultiplier  *ebpf.VariableSpec `ebpf:"modes_multiplier"`
+	Settings         *ebpf.VariableSpec `ebpf:"settings"`
 }
 
 // sessionObjects contains all objects after they have been loaded into the kernel.
@@ -179,68 +159,35 @@ func (m *sessionMaps) Close() error {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionVariables struct {
-	Live     *ebpf.Variable `ebpf:"live"`
-	Settings *ebpf.Variable `ebpf:"settings"`
+	FunctionModeType *ebpf.Variable `ebpf:"function_mode_type"`
+	Live             *ebpf.Variable `ebpf:"live"`
+	Modes            *ebpf.Variable `ebpf:"modes"`
+	ModesMultiplier  *ebpf.Variable `ebpf:"modes_multiplier"`
+	Settings         *ebpf.Variable `ebpf:"settings"`
 }
 
 // sessionPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionPrograms struct {
-	Clones0     *ebpf.Program `ebpf:"clones_0"`
 	ConsumeSkb  *ebpf.Program `ebpf:"consume_skb"`
 	EndDeferred *ebpf.Program `ebpf:"end_deferred"`
 	EndFreed    *ebpf.Program `ebpf:"end_freed"`
 	EndMerged   *ebpf.Program `ebpf:"end_merged"`
 	Evict       *ebpf.Program `ebpf:"evict"`
-	Indirect0   *ebpf.Program `ebpf:"indirect_0"`
-	Indirect1   *ebpf.Program `ebpf:"indirect_1"`
-	Indirect2   *ebpf.Program `ebpf:"indirect_2"`
-	Indirect3   *ebpf.Program `ebpf:"indirect_3"`
-	Indirect4   *ebpf.Program `ebpf:"indirect_4"`
-	Indirect5   *ebpf.Program `ebpf:"indirect_5"`
 	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
-	NoStart0    *ebpf.Program `ebpf:"no_start_0"`
-	NoStart1    *ebpf.Program `ebpf:"no_start_1"`
-	NoStart2    *ebpf.Program `ebpf:"no_start_2"`
-	NoStart3    *ebpf.Program `ebpf:"no_start_3"`
-	NoStart4    *ebpf.Program `ebpf:"no_start_4"`
-	NoStart5    *ebpf.Program `ebpf:"no_start_5"`
-	Plain0      *ebpf.Program `ebpf:"plain_0"`
-	Plain1      *ebpf.Program `ebpf:"plain_1"`
-	Plain2      *ebpf.Program `ebpf:"plain_2"`
-	Plain3      *ebpf.Program `ebpf:"plain_3"`
-	Plain4      *ebpf.Program `ebpf:"plain_4"`
-	Plain5      *ebpf.Program `ebpf:"plain_5"`
+	Probe       *ebpf.Program `ebpf:"probe"`
 }
 
 func (p *sessionPrograms) Close() error {
 	return _SessionClose(
-		p.Clones0,
 		p.ConsumeSkb,
 		p.EndDeferred,
 		p.EndFreed,
 		p.EndMerged,
 		p.Evict,
-		p.Indirect0,
-		p.Indirect1,
-		p.Indirect2,
-		p.Indirect3,
-		p.Indirect4,
-		p.Indirect5,
 		p.KfreeSkb,
-		p.NoStart0,
-		p.NoStart1,
-		p.NoStart2,
-		p.NoStart3,
-		p.NoStart4,
-		p.NoStart5,
-		p.Plain0,
-		p.Plain1,
-		p.Plain2,
-		p.Plain3,
-		p.Plain4,
-		p.Plain5,
+		p.Probe,
 	)
 }
 

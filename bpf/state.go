@@ -55,7 +55,7 @@ func (o *Objects) RecursionMisses() (uint64, error) {
 // Live is the number of skbs that are tracked now.
 func (o *Objects) Live() (int64, error) {
 	var live int64
-	if err := o.live.Get(&live); err != nil {
+	if err := o.vars["live"].Get(&live); err != nil {
 		return 0, fmt.Errorf("read the number of tracked skbs: %w", err)
 	}
 	return live, nil

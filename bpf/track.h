@@ -72,26 +72,31 @@ static __noinline int is_own(const struct facts_record *facts)
 }
 
 /* Begins to follow skb; NULL when it is our own or there is no room. */
-static __always_inline struct tracked_skb *start_journey(struct cpu_state *cpu,
-						     const struct skb_view *view, u64 skb)
+static __noinline struct tracked_skb *start_journey(u64 skb)
 {
-	struct facts_record *facts = bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
+	struct cpu_state *cpu = this_cpu_state();
 	struct tracked_skb state = {};
+	struct facts_record *facts;
+	struct skb_view view;
 
+	if (!cpu)
+		return 0;
+	facts = bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
 	if (!facts) {
 		cpu->ring_full_facts++;
 		return 0;
 	}
-	read_facts(facts, view, skb);
+	view_skb(&view, skb);
+	read_facts(facts, &view, skb);
 	if (is_own(facts)) {
 		bpf_ringbuf_discard(facts, BPF_RB_NO_WAKEUP);
 		return 0;
 	}
 	state.journey = new_journey(cpu);
-	state.dev = view->dev;
-	state.mark = view->mark;
+	state.dev = view.dev;
+	state.mark = view.mark;
 	state.tid = facts->tid;
-	state.fingerprint = fingerprint_of(view);
+	state.fingerprint = fingerprint_of(&view);
 	state.facts = 1;
 	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
 		bpf_ringbuf_discard(facts, BPF_RB_NO_WAKEUP);
@@ -136,21 +141,40 @@ static __always_inline void join_journey(struct cpu_state *cpu, u64 parent, u64 
 	bpf_ringbuf_submit(clone, wakeup_flag(cpu));
 }
 
-/* What a cloning function returned: one skb, or a list of segments. */
-static __noinline int join_returned(u64 parent, u64 journey, u64 skb)
+/* A list of skbs that a cloning function returned, walked one skb a call. */
+struct returned_skbs {
+	u64 parent;
+	u64 journey;
+	u64 next;
+};
+
+/* Takes the next one into the journey; 1 at the end of the list. */
+static __noinline long join_next(u32 number, struct returned_skbs *list)
 {
 	struct cpu_state *cpu = this_cpu_state();
-	int i;
+	u64 skb = list->next;
 
-	if (!cpu)
-		return 0;
-	for (i = 0; i < MAX_SEGMENTS; i++) {
-		if (skb < LOWEST_KERNEL_ADDRESS || skb > HIGHEST_POINTER || skb == parent)
-			break;
-		join_journey(cpu, parent, journey, skb);
-		skb = (u64)BPF_CORE_READ((struct sk_buff *)skb, next);
-	}
+	if (!cpu || skb < LOWEST_KERNEL_ADDRESS || skb > HIGHEST_POINTER || skb == list->parent)
+		return 1;
+	join_journey(cpu, list->parent, list->journey, skb);
+	list->next = (u64)BPF_CORE_READ((struct sk_buff *)skb, next);
 	return 0;
+}
+
+/* What a cloning function returned: one skb, or a list of segments. */
+static __always_inline void join_returned(u64 parent, u64 journey, u64 skb)
+{
+	struct returned_skbs list = {.parent = parent, .journey = journey, .next = skb};
+
+#ifdef DIRECT
+	bpf_loop(MAX_SEGMENTS, join_next, &list, 0);
+#else
+	u32 i;
+
+	for (i = 0; i < MAX_SEGMENTS; i++)
+		if (join_next(i, &list))
+			break;
+#endif
 }
 
 /* Follows skb no longer, and says how it ended. */

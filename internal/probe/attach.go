@@ -38,14 +38,7 @@ type Attachment struct {
 // On error nothing stays attached. An error of a cancelled ctx is ctx.Err().
 func Attach(ctx context.Context, objects *bpf.Objects, o AttachOptions) (*Attachment, error) {
 	a := &Attachment{}
-	err := a.attachEnds(objects, o.Backend)
-	if err == nil {
-		if o.Backend == BackendKprobe {
-			err = a.attachSingles(ctx, objects, o)
-		} else {
-			err = a.attachMulti(objects, o)
-		}
-	}
+	err := a.attachAll(ctx, objects, o)
 	if err == nil && a.Attached == 0 {
 		err = a.nothingAttached()
 	}
@@ -58,6 +51,22 @@ func Attach(ctx context.Context, objects *bpf.Objects, o AttachOptions) (*Attach
 	return a, nil
 }
 
+func (a *Attachment) attachAll(ctx context.Context, objects *bpf.Objects, o AttachOptions) error {
+	if err := a.attachTracepoints(objects); err != nil {
+		return err
+	}
+	if o.Backend == BackendSession {
+		return a.attachSession(objects, o)
+	}
+	if err := a.attachEnds(objects, o.Backend, endFunctions()); err != nil {
+		return err
+	}
+	if o.Backend == BackendMulti {
+		return a.attachMulti(objects, o)
+	}
+	return a.attachSingles(ctx, objects, o)
+}
+
 func (a *Attachment) nothingAttached() error {
 	if len(a.Refused) == 0 {
 		return errors.New("attach probes: there is no function to attach to")
@@ -67,9 +76,8 @@ func (a *Attachment) nothingAttached() error {
 		len(a.Refused), first.Name, first.Reason)
 }
 
-// attachEnds attaches the tracepoints and those of the freeing functions that
-// this kernel has.
-func (a *Attachment) attachEnds(objects *bpf.Objects, backend Backend) error {
+// attachTracepoints attaches to where most skbs end.
+func (a *Attachment) attachTracepoints(objects *bpf.Objects) error {
 	for _, name := range []string{bpf.ProgramKfreeSkb, bpf.ProgramConsumeSkb} {
 		tp, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: objects.Programs[name]})
 		if err != nil {
@@ -77,7 +85,13 @@ func (a *Attachment) attachEnds(objects *bpf.Objects, backend Backend) error {
 		}
 		a.ends = append(a.ends, tp)
 	}
-	for _, end := range endFunctions() {
+	return nil
+}
+
+// attachEnds gives those of the freeing functions that this kernel has a probe
+// of their own.
+func (a *Attachment) attachEnds(objects *bpf.Objects, backend Backend, ends []endFunction) error {
+	for _, end := range ends {
 		probe, err := attachEnd(objects, backend, end)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrInvalid) {
 			continue // inlined or renamed in this kernel: docs/kernels.md
@@ -104,7 +118,7 @@ func (a *Attachment) attachMulti(objects *bpf.Objects, o AttachOptions) error {
 	for _, f := range o.Functions {
 		groups[f.program()] = append(groups[f.program()], f)
 	}
-	if o.Backend == BackendMulti && !o.EntryOnly {
+	if !o.EntryOnly {
 		attach := func(opts link.KprobeMultiOptions) (link.Link, error) {
 			return link.KretprobeMulti(objects.Programs[bpf.ProgramLeave], opts)
 		}
@@ -118,7 +132,6 @@ func (a *Attachment) attachMulti(objects *bpf.Objects, o AttachOptions) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
 		attach := func(opts link.KprobeMultiOptions) (link.Link, error) {
-			opts.Session = o.Backend == BackendSession
 			return link.KprobeMulti(objects.Programs[name], opts)
 		}
 		group := without(groups[name], a.Refused)

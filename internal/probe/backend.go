@@ -47,6 +47,9 @@ func (b Backend) Programs(functions []Function, entryOnly bool) []string {
 		bpf.ProgramKfreeSkb, bpf.ProgramConsumeSkb, bpf.ProgramEvict,
 		bpf.ProgramEndFreed, bpf.ProgramEndMerged, bpf.ProgramEndDeferred,
 	}
+	if b == BackendSession {
+		return append(names, bpf.ProgramProbe)
+	}
 	seen := make(map[string]bool)
 	for _, f := range functions {
 		if name := f.program(); !seen[name] {
@@ -54,7 +57,7 @@ func (b Backend) Programs(functions []Function, entryOnly bool) []string {
 			names = append(names, name)
 		}
 	}
-	if b != BackendSession && !entryOnly {
+	if !entryOnly {
 		names = append(names, bpf.ProgramLeave)
 	}
 	return names

@@ -12,7 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 kernel=6.12 binary='' keep=''
-configurations=(untraced ours-none ours-all pwru-none pwru-all)
+configurations=(${BENCH_CONFIGURATIONS:-untraced ours-none ours-all pwru-none pwru-all})
 
 while [[ $# -gt 0 ]]; do
 	case $1 in

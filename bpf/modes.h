@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * modes.h - how each probed function takes its skb, for the one program that
+ * serves all of them.
+ *
+ * One program and one link instead of one for each way: the kernel waits for
+ * several RCU grace periods for every link that it detaches, and two links on
+ * one function send every call of it through ftrace's list of callbacks. The
+ * attach cookie would tell the functions apart too, but reading it costs a
+ * binary search a hit.
+ */
+#ifndef OTEL_KPROBE_MODES_H
+#define OTEL_KPROBE_MODES_H
+
+#include "kernel_types.h"
+
+#define MODE_BITS 16
+
+/* What modes holds. Zero: the skb is the first argument, and nothing special. */
+enum function_mode {
+	MODE_ARGUMENT = 7,      /* mask: number of the argument register, from 0 */
+	MODE_INDIRECT = 1 << 3, /* the argument is a struct sk_buff ** */
+	MODE_NO_START = 1 << 4, /* no journey begins here: the skb is being made or freed */
+	MODE_CLONES = 1 << 5,   /* the returned skb, or list of them, joins the journey */
+	MODE_END_SHIFT = 8,     /* from here on: enum end_how of a function that ends its skb */
+};
+
+#endif

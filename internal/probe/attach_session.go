@@ -1,0 +1,70 @@
+package probe
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/cilium/ebpf/link"
+
+	"github.com/otel-kprobe/otel-kprobe/bpf"
+)
+
+// attachSession makes one link of one program for all functions. Functions
+// that end the tracking of their skb do so in the same hit; only those that
+// are not among the functions get a probe of their own.
+func (a *Attachment) attachSession(objects *bpf.Objects, o AttachOptions) error {
+	functions := slices.DeleteFunc(slices.Clone(o.Functions), func(f Function) bool {
+		if f.Addr != 0 {
+			return false
+		}
+		a.Refused = append(a.Refused, Skipped{f.Name, f.Module, "its address is not known: see kernel.kptr_restrict"})
+		return true
+	})
+	modes, ends := sessionModes(functions)
+	if err := objects.SetModes(modes); err != nil {
+		return err
+	}
+	if err := a.attachEnds(objects, o.Backend, ends); err != nil {
+		return err
+	}
+	attach := func(opts link.KprobeMultiOptions) (link.Link, error) {
+		opts.Session = true
+		return link.KprobeMulti(objects.Programs[bpf.ProgramProbe], opts)
+	}
+	links, refused, err := attachGroup(functions, attach)
+	if err != nil {
+		return fmt.Errorf("attach to %d functions: %w", len(functions), err)
+	}
+	a.entries = append(a.entries, links...)
+	a.Refused = append(a.Refused, refused...)
+	a.Attached = len(functions) - len(refused)
+	if o.Progress != nil {
+		o.Progress(a.Attached)
+	}
+	return nil
+}
+
+// sessionModes says how each function is treated, and which of the functions
+// that end the tracking of an skb are not among them.
+func sessionModes(functions []Function) (map[uint64]bpf.Mode, []endFunction) {
+	ends := make(map[string]endFunction)
+	for _, end := range endFunctions() {
+		ends[end.function] = end
+	}
+	modes := make(map[uint64]bpf.Mode, len(functions))
+	for _, f := range functions {
+		mode := bpf.Mode{Arg: f.Arg, Indirect: f.Indirect, NoStart: f.NoStart, Clones: f.Clones}
+		if end, ok := ends[f.Name]; ok && f.Module == "" {
+			mode.End = end.how
+			delete(ends, f.Name)
+		}
+		modes[f.Addr] = mode
+	}
+	var left []endFunction
+	for _, end := range endFunctions() {
+		if _, ok := ends[end.function]; ok {
+			left = append(left, end)
+		}
+	}
+	return modes, left
+}
