@@ -108,8 +108,14 @@ func (c *capture) closeJourneys() {
 	c.pipeline.tracker.CloseAll(now)
 }
 
+// evict stops following idle skbs. A kernel that runs for less than idleAfter
+// has none.
 func (c *capture) evict() error {
-	count, err := c.objects.EvictIdle(c.monoNs() - uint64(idleAfter))
+	now := c.monoNs()
+	if now <= uint64(idleAfter) {
+		return nil
+	}
+	count, err := c.objects.EvictIdle(now - uint64(idleAfter))
 	c.evicted += uint64(count)
 	return err
 }

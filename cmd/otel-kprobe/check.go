@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -18,14 +19,24 @@ func newCheck(sys system) *cobra.Command {
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			findings := kernel.Check()
-			if err := kernel.WriteFindings(sys.stdout, findings); err != nil {
+			if err := readerGone(writeCheck(sys.stdout, findings)); err != nil {
 				return err
 			}
-			backend, why := kernel.ChooseBackend(findings)
-			fmt.Fprintf(sys.stdout, "\nbackend: %s (%s)\n", backend, why)
 			return kernel.CannotTrace(findings)
 		},
 	}
+}
+
+// writeCheck prints the findings and what packets would choose.
+func writeCheck(w io.Writer, findings []kernel.Finding) error {
+	if err := kernel.WriteFindings(w, findings); err != nil {
+		return err
+	}
+	backend, why := kernel.ChooseBackend(findings)
+	if _, err := fmt.Fprintf(w, "\nbackend: %s (%s)\n", backend, why); err != nil {
+		return fmt.Errorf("write findings: %w", err)
+	}
+	return nil
 }
 
 // noArguments refuses arguments with a sentence of our own.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 )
@@ -48,6 +49,7 @@ func report(stderr io.Writer, err error) int {
 	if errors.As(err, &silent) {
 		return silent.status
 	}
+	// There is nowhere to tell that stderr can't be written.
 	fmt.Fprintf(stderr, "otel-kprobe: %s\n", oneLine(err.Error()))
 	var status *statusError
 	if errors.As(err, &status) {
@@ -65,6 +67,15 @@ func report(stderr io.Writer, err error) int {
 type silentError struct{ status int }
 
 func (e *silentError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
+
+// readerGone makes nothing of an error that says that nobody reads stdout any
+// more, as in `otel-kprobe functions | head`.
+func readerGone(err error) error {
+	if errors.Is(err, syscall.EPIPE) {
+		return nil
+	}
+	return err
+}
 
 // oneLine joins the lines of a joined error.
 func oneLine(s string) string {

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
 	"os"
 	"time"
 
@@ -19,33 +17,37 @@ import (
 // outputs are the exporters of one run and what must be closed after them.
 type outputs struct {
 	exporters []namedExporter
+	target    string          // what messages call the OTLP endpoint
 	client    *otlpClient     // nil without otlp
 	console   *export.Console // nil without console
+	file      *os.File        // nil without file
 }
 
 // outputOptions say what the exporters are made of.
 type outputOptions struct {
 	settings outputSettings
-	instance string // service.instance.id
-	dial     dialer // nil: the usual one
-	wait     bool   // rather wait than drop: a replay can
+	host     host
+	instance string   // service.instance.id
+	file     *os.File // of --output, nil without it; it is closed with the outputs
+	dial     dialer   // nil: the usual one
+	wait     bool     // rather wait than drop: a replay can
 }
 
-// openOutputs makes the exporters. What can't be opened is the user's to mend.
-func openOutputs(ctx context.Context, o outputOptions, sys system, logger *slog.Logger) (*outputs, error) {
-	out := &outputs{}
-	res, err := newResource(ctx, o.instance, logger)
-	if err != nil {
-		return nil, err
-	}
-	envelope := spans.NewEnvelope(res, scope())
-	if o.settings.disabled {
-		logger.Warn("OTEL_SDK_DISABLED is true: no spans are sent by OTLP")
-	}
-	if o.settings.file {
-		if err := out.openFile(o.settings.path, o.wait, envelope, logger); err != nil {
+// openOutputs makes the exporters. On error nothing of them is left but o.file.
+func openOutputs(ctx context.Context, o outputOptions, sys system, logger *slog.Logger) (_ *outputs, err error) {
+	out := &outputs{file: o.file}
+	defer func() {
+		if err != nil {
+			out.discard()
+		}
+	}()
+	envelope := spans.NewEnvelope(newResource(ctx, o.host, o.instance, logger), scope())
+	if o.file != nil {
+		exporter, err := export.NewFile(o.file, export.FileOptions{Envelope: envelope, Log: logger, Wait: o.wait})
+		if err != nil {
 			return nil, err
 		}
+		out.add(exporterFile, exporter)
 	}
 	if o.settings.otlp {
 		if err := out.openOTLP(ctx, o, envelope, sys, logger); err != nil {
@@ -55,48 +57,45 @@ func openOutputs(ctx context.Context, o outputOptions, sys system, logger *slog.
 	if o.settings.console {
 		out.openConsole(o.settings, sys)
 	}
+	switch {
+	case o.settings.disabled:
+		logger.Warn("OTEL_SDK_DISABLED is true: no spans are sent by OTLP")
+	case len(out.exporters) == 0:
+		logger.Warn("OTEL_TRACES_EXPORTER is none: spans go nowhere")
+	}
 	return out, nil
 }
 
-func (out *outputs) openFile(path string, wait bool, envelope *spans.Envelope, logger *slog.Logger) error {
-	file, err := os.Create(path)
-	if err != nil {
-		return usageErrorf("create --output file: %w", err)
-	}
-	exporter, err := export.NewFile(file, export.FileOptions{Envelope: envelope, Log: logger, Wait: wait})
-	if err != nil {
-		return errors.Join(err, file.Close())
-	}
-	out.exporters = append(out.exporters, namedExporter{exporterFile, exporter})
-	return nil
+func (out *outputs) add(name string, exporter export.Exporter) {
+	out.exporters = append(out.exporters, namedExporter{name, exporter})
 }
 
 func (out *outputs) openOTLP(ctx context.Context, o outputOptions, envelope *spans.Envelope, sys system, logger *slog.Logger) error {
-	client, err := newOTLPClient(ctx, o.settings.endpoint, sys.getenv, o.dial)
+	out.target = endpointName(o.settings.endpoint, sys.getenv)
+	logger = logger.With("endpoint", out.target)
+	client, err := newOTLPClient(ctx, o.settings.endpoint, sys.getenv, o.dial, logger)
 	if err != nil {
 		return err
 	}
 	out.client = client
-	target := endpointName(o.settings.endpoint, sys.getenv)
 	exporter, err := export.NewOTLP(export.OTLPOptions{
 		Envelope: envelope,
 		Upload:   client.upload,
 		Wait:     o.wait,
-		Log:      logger.With("endpoint", target),
+		Log:      logger,
 	})
 	if err != nil {
-		return err
+		return usageError(err) // the resource of the environment is too large
 	}
-	out.exporters = append(out.exporters, namedExporter{exporterOTLP, exporter})
+	out.add(exporterOTLP, exporter)
 	return nil
 }
 
 func (out *outputs) openConsole(s outputSettings, sys system) {
 	options := terminalOptions(sys.stdout, sys.getenv)
-	options.Format = export.Format(s.format)
-	console := export.NewConsole(sys.stdout, options)
-	out.console = console
-	out.exporters = append(out.exporters, namedExporter{exporterConsole, console})
+	options.Format = s.format
+	out.console = export.NewConsole(sys.stdout, options)
+	out.add(exporterConsole, out.console)
 }
 
 // terminalOptions are those of w, when it is a file that may be a terminal.
@@ -104,55 +103,110 @@ func terminalOptions(w any, getenv func(string) string) export.ConsoleOptions {
 	if file, ok := w.(*os.File); ok {
 		return export.TerminalOptions(file, getenv)
 	}
-	return export.ConsoleOptions{Location: time.Local}
+	return export.ConsoleOptions{}
 }
 
-// verdict says of a run that has ended what its exporters lost, if they did. A
-// console whose reader has gone (`| head`) lost nothing that anybody wanted.
-func (out *outputs) verdict(s *export.Summary, err error) error {
-	var lost uint64
-	for _, e := range s.Exporters {
-		if e.Name != exporterConsole || !out.console.ReaderGone() {
-			lost += e.Lost()
+// unwanted is closed when there is nobody left to write to: the console is all
+// there is, and it can't be written.
+func (out *outputs) unwanted() <-chan struct{} {
+	if out.console != nil && len(out.exporters) == 1 {
+		return out.console.Broken()
+	}
+	return nil
+}
+
+// untilUnwanted gives a context that also ends when the outputs are unwanted.
+func (out *outputs) untilUnwanted(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if unwanted := out.unwanted(); unwanted != nil {
+		go func() {
+			select {
+			case <-unwanted:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, cancel
+}
+
+// shutdown writes out what the exporters still hold, as long as ctx lasts, and
+// releases what they used. lost tells of spans that were lost or could not be
+// written, err of other failures.
+func (out *outputs) shutdown(ctx context.Context) (lost, err error) {
+	var losses []error
+	for _, e := range out.exporters {
+		err := e.Shutdown(ctx)
+		if e.name == exporterOTLP {
+			err = out.otlpLoss(e.Stats(), err)
+		}
+		losses = append(losses, err)
+	}
+	if out.client != nil {
+		err = out.client.close(ctx)
+	}
+	if out.file != nil {
+		if closeErr := out.file.Close(); closeErr != nil {
+			losses = append(losses, fmt.Errorf("close the file of --output: %w", closeErr))
 		}
 	}
+	return errors.Join(losses...), err
+}
+
+// discard ends exporters that got no spans. The file stays open.
+func (out *outputs) discard() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	out.file = nil
+	_, _ = out.shutdown(ctx) // there was nothing to lose
+}
+
+// summaries give what became of the spans.
+func (out *outputs) summaries() []export.ExporterSummary {
+	all := make([]export.ExporterSummary, 0, len(out.exporters))
+	for _, e := range out.exporters {
+		s := export.NewExporterSummary(e.name, e.Stats())
+		if e.name == exporterConsole && out.console.ReaderGone() {
+			s.Unread, s.Failed = s.Failed, 0
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// verdict says of a run that has ended what its exporters lost, if they did,
+// and why.
+func verdict(s *export.Summary, failure error) error {
+	lost := s.ExportLost()
 	switch {
-	case err != nil:
-		return &statusError{exitLostSpans, fmt.Errorf("lost %d spans on their way out: %w", lost, err)}
+	case failure != nil && lost > 0:
+		return &statusError{exitLostSpans, fmt.Errorf("lost %d spans on their way out: %w", lost, failure)}
+	case failure != nil:
+		return &statusError{exitLostSpans, fmt.Errorf("spans may be lost: %w", failure)}
 	case lost > 0:
 		return &statusError{exitLostSpans, fmt.Errorf("lost %d spans on their way out", lost)}
 	}
 	return nil
 }
 
-// close releases what the exporters used, after their Shutdown.
-func (out *outputs) close(ctx context.Context) error {
-	if out.client == nil {
-		return nil
+// otlpLoss is why the receiver did not get all spans: rather what it said than
+// that the time was over in the end. Nothing lost leaves err as it is.
+func (out *outputs) otlpLoss(stats export.Stats, err error) error {
+	if stats.Lost() == 0 {
+		return err
 	}
-	return out.client.close(ctx)
+	cause := out.client.lastFailure()
+	switch {
+	case cause == nil && err == nil:
+		cause = errors.New("it is slower than the packets come")
+	case cause == nil:
+		cause = err
+	}
+	return fmt.Errorf("OTLP receiver %s: %w", out.target, cause)
 }
 
-// warnUnreachable says at once, and not after the first time-out, when nothing
-// listens at the endpoint. Tracing goes on: a collector may start later.
-func warnUnreachable(ctx context.Context, endpoint string, getenv func(string) string, logger *slog.Logger) {
-	target := endpointName(endpoint, getenv)
-	if getenv("HTTPS_PROXY") != "" || getenv("https_proxy") != "" {
-		return
-	}
-	if u, err := url.Parse("//" + target); err != nil || u.Port() == "" {
-		return // the client knows more forms of targets than we do
-	}
-	conn, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "tcp", target)
-	if err != nil {
-		logger.Warn("cannot reach the OTLP endpoint yet: start a collector there or name another with --otlp=ENDPOINT",
-			"endpoint", target, "error", err)
-		return
-	}
-	_ = conn.Close() // nothing was sent on it
-}
-
-// newInstance gives a random service.instance.id.
+// newInstance gives a random service.instance.id, which is also the seed of
+// the run's ids.
 func newInstance() (string, [16]byte, error) {
 	var id [16]byte
 	if _, err := rand.Read(id[:]); err != nil {

@@ -43,14 +43,8 @@ func listFunctions(sys system, backend string, args []string) error {
 			return usageError(err)
 		}
 	}
-	if backend == "auto" {
-		findings := kernel.Check()
-		if err := kernel.CannotTrace(findings); err != nil {
-			return err
-		}
-		backend, _ = kernel.ChooseBackend(findings)
-	} else if _, err := probe.ParseBackend(backend); err != nil {
-		return usageError(err)
+	if backend, err = backendOf(backend); err != nil {
+		return err
 	}
 	tracefs, err := kernel.TracefsDir()
 	if err != nil {
@@ -60,8 +54,24 @@ func listFunctions(sys system, backend string, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := probe.WriteTable(sys.stdout, selection); err != nil {
+	if err := readerGone(probe.WriteTable(sys.stdout, selection)); err != nil {
 		return err
 	}
 	return usageError(selection.Usable(text))
+}
+
+// backendOf is the name of the backend that packets would take for --backend.
+func backendOf(name string) (string, error) {
+	if name != "auto" {
+		if _, err := probe.ParseBackend(name); err != nil {
+			return "", usageErrorf("read --backend: %w", err)
+		}
+		return name, nil
+	}
+	findings := kernel.Check()
+	if err := kernel.CannotTrace(findings); err != nil {
+		return "", err
+	}
+	name, _ = kernel.ChooseBackend(findings)
+	return name, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -22,8 +23,9 @@ type attached struct {
 	objects    *bpf.Objects
 	attachment *probe.Attachment
 	backend    probe.Backend
+	symbols    func() (*kernel.Symbols, error) // read at the first call
 	skipped    int
-	took       time.Duration
+	took       time.Duration // from the start to now
 }
 
 // attach selects the functions, loads the programs and attaches them. progress
@@ -34,15 +36,17 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	if err != nil {
 		return nil, err
 	}
-	selection, err := selectFunctions(backend, s)
+	symbols := kernel.LazySymbols(kernel.KallsymsPath)
+	selection, err := selectFunctions(backend, s, symbols)
 	if err != nil {
 		return nil, err
 	}
+	total := len(selection.Functions)
+	progress(0, total)
 	objects, err := loadObjects(backend, selection.Functions, s)
 	if err != nil {
-		return nil, explainLoad(err)
+		return nil, explainRefusal(err)
 	}
-	total := len(selection.Functions)
 	attachment, err := probe.Attach(ctx, objects, probe.AttachOptions{
 		Backend:   backend,
 		Functions: selection.Functions,
@@ -50,15 +54,18 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		Progress:  func(done int) { progress(done, total) },
 	})
 	if err != nil {
-		return nil, errors.Join(err, objects.Close())
+		_ = objects.Close() // err tells what went wrong first
+		return nil, explainRefusal(err)
 	}
-	for _, f := range attachment.Refused {
-		logger.Debug("kernel refused a probe", "function", f.Name, "reason", f.Reason)
+	if refused := attachment.Refused; len(refused) > 0 {
+		logger.Info("the kernel refused probes", "count", len(refused),
+			"first", refused[0].Name, "reason", refused[0].Reason)
 	}
 	return &attached{
 		objects:    objects,
 		attachment: attachment,
 		backend:    backend,
+		symbols:    symbols,
 		skipped:    len(selection.Skipped) + len(attachment.Refused),
 		took:       time.Since(start),
 	}, nil
@@ -85,12 +92,14 @@ func chooseBackend(s packetsSettings, logger *slog.Logger) (probe.Backend, error
 
 // selectFunctions applies --filter-func; a pattern without a match is the
 // user's mistake.
-func selectFunctions(backend probe.Backend, s packetsSettings) (probe.Selection, error) {
+func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*kernel.Symbols, error)) (probe.Selection, error) {
 	tracefs, err := kernel.TracefsDir()
 	if err != nil {
 		return probe.Selection{}, err
 	}
-	selection, err := probe.Select(probe.SystemSources(tracefs), probe.Options{
+	sources := probe.SystemSources(tracefs)
+	sources.Symbols = symbols
+	selection, err := probe.Select(sources, probe.Options{
 		Pattern: s.function,
 		Backend: string(backend),
 	})
@@ -182,11 +191,14 @@ func kfuncIDs(types *btf.Spec, names []string) (map[string]uint32, error) {
 	return ids, nil
 }
 
-// explainLoad gives what the verifier or the kernel says as one sentence.
-func explainLoad(err error) error {
+// explainRefusal says what to do about a kernel that refuses our programs.
+func explainRefusal(err error) error {
 	var verifier *ebpf.VerifierError
-	if errors.As(err, &verifier) {
+	switch {
+	case errors.As(err, &verifier):
 		return fmt.Errorf("%w (please report this with the output of 'otel-kprobe check' and 'uname -r')", err)
+	case errors.Is(err, os.ErrPermission):
+		return &statusError{exitCannotTrace, fmt.Errorf("%w (a container's seccomp profile or a security module forbids it: see 'otel-kprobe check')", err)}
 	}
 	return err
 }

@@ -19,14 +19,28 @@ import (
 func main() {
 	// A closed pipe on stdout is an error of the console exporter, not an end.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	status := run(ctx, os.Args[1:], system{
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go obey(signals, cancel, os.Exit)
+	os.Exit(run(ctx, os.Args[1:], system{
 		stdout: os.Stdout,
 		stderr: os.Stderr,
 		getenv: os.Getenv,
-	})
-	stop()
-	os.Exit(status)
+	}))
+}
+
+// obey asks with the first signal for an end that loses nothing, and ends the
+// program with the second: the kernel detaches what was attached. The exit
+// status is then what a shell gives for a program that the signal killed.
+func obey(signals <-chan os.Signal, end context.CancelFunc, exit func(status int)) {
+	<-signals
+	end()
+	second := <-signals
+	if number, ok := second.(syscall.Signal); ok {
+		exit(128 + int(number))
+	}
+	exit(exitFailed)
 }
 
 // system is what a command may use of the process, so that tests can stand in.
@@ -38,17 +52,21 @@ type system struct {
 
 // run executes one command line and returns the exit status.
 func run(ctx context.Context, args []string, sys system) int {
-	logger := slog.New(slog.NewTextHandler(sys.stderr, &slog.HandlerOptions{
-		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
+	root := newRoot(sys, newLogger(sys.stderr))
+	root.SetArgs(args)
+	root.SetOut(sys.stdout)
+	root.SetErr(sys.stderr)
+	return report(sys.stderr, root.ExecuteContext(ctx))
+}
+
+// newLogger writes lines without the time, which a terminal and a journal have.
+func newLogger(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
 				return slog.Attr{}
 			}
 			return a
 		},
 	}))
-	root := newRoot(sys, logger)
-	root.SetArgs(args)
-	root.SetOut(sys.stdout)
-	root.SetErr(sys.stderr)
-	return report(sys.stderr, root.ExecuteContext(ctx))
 }

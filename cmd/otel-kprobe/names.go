@@ -5,16 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 	"github.com/otel-kprobe/otel-kprobe/spans"
-)
-
-const (
-	kallsymsPath = "/proc/kallsyms"
-	btfDir       = "/sys/kernel/btf"
 )
 
 // liveNames gives names to the numbers of the running kernel. It reads symbols
@@ -28,10 +22,11 @@ type liveNames struct {
 
 var _ spans.Names = (*liveNames)(nil)
 
-func newLiveNames(logger *slog.Logger) *liveNames {
+// newLiveNames takes the symbols from where the selection of functions has them.
+func newLiveNames(read func() (*kernel.Symbols, error), logger *slog.Logger) *liveNames {
 	return &liveNames{
 		symbols: sync.OnceValue(func() *kernel.Symbols {
-			symbols, err := kernel.ReadSymbols(kallsymsPath)
+			symbols, err := read()
 			if err != nil {
 				logger.Warn("functions are shown by address only", "error", err)
 			}
@@ -57,18 +52,15 @@ func (n *liveNames) warm() {
 // readDropReasons reads the kernel's reasons and those of its loaded modules.
 // With an error, those are given that could be read.
 func readDropReasons() (kernel.DropReasons, error) {
-	vmlinux, err := kernel.ReadBTF(btfDir, "vmlinux", nil)
+	vmlinux, err := kernel.ReadBTF(kernel.BTFDir, "vmlinux", nil)
 	if err != nil {
 		return kernel.DropReasons{}, err
 	}
-	entries, err := os.ReadDir(btfDir)
+	names, err := kernel.ModulesWithBTF(kernel.BTFDir)
 	errs := []error{err}
 	var modules []*kernel.RawBTF
-	for _, entry := range entries {
-		if entry.Name() == "vmlinux" {
-			continue
-		}
-		module, err := kernel.ReadBTF(btfDir, entry.Name(), vmlinux)
+	for _, name := range names {
+		module, err := kernel.ReadBTF(kernel.BTFDir, name, vmlinux)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // unloaded meanwhile
 		}

@@ -3,25 +3,23 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/otel-kprobe/otel-kprobe/internal/export"
 )
 
 // outputFlags say where spans go; packets and replay share them.
 type outputFlags struct {
+	set       *pflag.FlagSet // to tell what was given from what is the default
 	exporters []string
-	otlp      string
+	otlp      endpointFlag
 	output    string
 	format    string
 	rawAddrs  bool
 }
-
-// otlpFromEnvironment is the value of --otlp without "=ENDPOINT".
-const otlpFromEnvironment = "environment"
 
 // The names of the exporters, as --exporter takes them.
 const (
@@ -31,11 +29,12 @@ const (
 )
 
 func (f *outputFlags) register(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.exporters, "exporter", nil, "where spans go: console, otlp, file; several separated by commas")
-	flags.StringVar(&f.otlp, "otlp", "", "send spans by OTLP/gRPC to this `ENDPOINT` (host:port or URL; without one: OTEL_EXPORTER_OTLP_ENDPOINT, else localhost:4317)")
+	f.set = flags
+	flags.StringSliceVar(&f.exporters, "exporter", nil, "where spans go: console, otlp, file; several separated by commas (default: otlp if an endpoint is named, file if --output is, else console)")
+	flags.Var(&f.otlp, "otlp", "send spans by OTLP/gRPC to this `ENDPOINT`, host:port or a URL; without one to OTEL_EXPORTER_OTLP_ENDPOINT, else localhost:4317")
 	flags.Lookup("otlp").NoOptDefVal = otlpFromEnvironment
 	flags.StringVar(&f.output, "output", "", "write spans to this `FILE` as OTLP/JSON lines, which Jaeger's UI can upload")
-	flags.StringVar(&f.format, "format", "tree", "what the console shows: tree, lines or json")
+	flags.StringVar(&f.format, "format", string(export.FormatTree), "what the console shows: tree, lines or json")
 	flags.BoolVar(&f.rawAddrs, "raw-addresses", false, "show kernel addresses as they are instead of hashed")
 }
 
@@ -44,15 +43,16 @@ type outputSettings struct {
 	console, otlp, file bool
 	endpoint            string // as given to --otlp, "" when the environment decides
 	path                string
-	format              string
+	format              export.Format
 	rawAddresses        bool
 	disabled            bool // OTEL_SDK_DISABLED kept the spans from being sent
 }
 
-func (f *outputFlags) settings(getenv func(string) string) (outputSettings, error) {
-	s := outputSettings{path: f.output, format: f.format, rawAddresses: f.rawAddrs}
-	if !slices.Contains([]string{"tree", "lines", "json"}, f.format) {
-		return s, fmt.Errorf("read --format: %q is none of tree, lines, json", f.format)
+// settings checks the flags. Every error is the user's to mend.
+func (f *outputFlags) settings(getenv func(string) string) (s outputSettings, err error) {
+	s = outputSettings{path: f.output, endpoint: f.otlp.url, rawAddresses: f.rawAddrs}
+	if s.format, err = export.ParseFormat(f.format); err != nil {
+		return s, fmt.Errorf("read --format: %w", err)
 	}
 	names, err := f.names(getenv)
 	if err != nil {
@@ -60,28 +60,25 @@ func (f *outputFlags) settings(getenv func(string) string) (outputSettings, erro
 	}
 	s.console = slices.Contains(names, exporterConsole)
 	s.otlp = slices.Contains(names, exporterOTLP)
-	s.file = slices.Contains(names, exporterFile)
+	s.file = slices.Contains(names, exporterFile) || f.output != ""
 	switch {
 	case s.file && f.output == "":
 		return s, errors.New("export to a file: name it with --output FILE")
-	case !s.file && f.output != "":
-		s.file = true
-	}
-	if f.otlp != "" && !s.otlp {
+	case f.otlp.given && !s.otlp:
 		return s, errors.New("read --otlp: --exporter does not name otlp, so nothing would be sent; add it or leave --otlp out")
+	case f.set.Changed("format") && !s.console:
+		return s, fmt.Errorf("read --format: nothing goes to the console, only to %s; add --exporter console", strings.Join(names, ", "))
+	case !s.otlp:
+		return s, nil
 	}
-	if s.otlp {
-		if s.endpoint, err = parseEndpoint(f.otlp); err != nil {
-			return s, err
-		}
-		if err := checkProtocol(getenv); err != nil {
-			return s, err
-		}
-	}
-	if s.otlp && strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") {
+	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") {
 		s.otlp, s.disabled = false, true
+		return s, nil
 	}
-	return s, nil
+	if err := checkProtocol(getenv); err != nil || s.endpoint != "" {
+		return s, err
+	}
+	return s, checkEnvironmentEndpoint(getenv)
 }
 
 // names decides which exporters are wanted: by flag, else by environment, else
@@ -95,13 +92,13 @@ func (f *outputFlags) names(getenv func(string) string) ([]string, error) {
 		}
 		return f.exporters, nil
 	}
-	if f.otlp != "" {
+	if f.otlp.given {
 		return []string{exporterOTLP}, nil
 	}
 	if list := getenv("OTEL_TRACES_EXPORTER"); list != "" {
 		return exportersOfEnvironment(list)
 	}
-	if getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
+	if _, variable := endpointOfEnvironment(getenv); variable != "" {
 		return []string{exporterOTLP}, nil
 	}
 	if f.output != "" {
@@ -140,31 +137,4 @@ func checkProtocol(getenv func(string) string) error {
 		}
 	}
 	return nil
-}
-
-// parseEndpoint checks the value of --otlp and gives it as a URL; "" leaves the
-// choice to the environment.
-func parseEndpoint(value string) (string, error) {
-	if value == "" || value == otlpFromEnvironment {
-		return "", nil
-	}
-	text := value
-	if !strings.Contains(text, "://") {
-		text = "http://" + text
-	}
-	u, err := url.Parse(text)
-	if err != nil {
-		return "", fmt.Errorf("read --otlp: %q is neither host:port nor a URL", value)
-	}
-	if u.Scheme != "http" && u.Scheme != "https" {
-		return "", fmt.Errorf("read --otlp: scheme %q is neither http nor https", u.Scheme)
-	}
-	if u.Hostname() == "" || strings.Trim(u.Path, "/") != "" {
-		return "", fmt.Errorf("read --otlp: %q is neither host:port nor a URL of scheme, host and port", value)
-	}
-	if u.Port() == "" {
-		u.Host = net.JoinHostPort(u.Hostname(), "4317")
-	}
-	u.Path = ""
-	return u.String(), nil
 }

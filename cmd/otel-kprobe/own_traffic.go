@@ -5,80 +5,135 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/otel-kprobe/otel-kprobe/bpf"
 )
+
+// flowTable is where the kernel side looks up the connections whose packets it
+// leaves alone: *bpf.Objects.
+type flowTable interface {
+	ExcludeFlow(local, remote netip.AddrPort) error
+	IncludeFlow(local, remote netip.AddrPort) error
+}
+
+// closedFor is how long a closed connection stays excluded: its last packets
+// still travel, and its ports are not used again (TIME_WAIT lasts a minute).
+const closedFor = time.Minute
 
 // ownTraffic keeps the packets that carry our spans from being traced, which
 // would make new spans without end. It dials the OTLP connections and tells the
-// kernel side of each one, before its first packet.
+// kernel side of each one, before its first packet. Methods may be called
+// concurrently.
 type ownTraffic struct {
 	logger *slog.Logger
+	now    func() time.Time
 
-	mu      sync.Mutex
-	objects *bpf.Objects // nil before the programs are loaded
-	flows   []flow       // to tell as soon as they are
+	mu     sync.Mutex
+	table  flowTable // nil before the programs are loaded and after they are closed
+	open   map[flow]struct{}
+	closed map[flow]time.Time // when
 }
 
 type flow struct{ local, remote netip.AddrPort }
 
-// excludeIn tells objects of all connections from now on.
-func (o *ownTraffic) excludeIn(objects *bpf.Objects) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.objects = objects
-	for _, f := range o.flows {
-		o.tell(f)
+func newOwnTraffic(logger *slog.Logger) *ownTraffic {
+	return &ownTraffic{
+		logger: logger,
+		now:    time.Now,
+		open:   make(map[flow]struct{}),
+		closed: make(map[flow]time.Time),
 	}
-	o.flows = nil
 }
 
-// forget is called before the objects are closed.
+// excludeIn tells table of all connections from now on.
+func (o *ownTraffic) excludeIn(table flowTable) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.table = table
+	for f := range o.open {
+		o.tell(f)
+	}
+}
+
+// forget is called before the table is closed.
 func (o *ownTraffic) forget() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.objects = nil
+	o.table = nil
 }
 
 // dial is a dialer.
 func (o *ownTraffic) dial(ctx context.Context, address string) (net.Conn, error) {
-	d := net.Dialer{ControlContext: func(_ context.Context, _, remote string, raw syscall.RawConn) error {
-		return o.beforeConnect(remote, raw)
-	}}
-	conn, err := d.DialContext(ctx, "tcp", address)
+	network := "tcp"
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, address = "unix", strings.TrimPrefix(path, "//")
+	}
+	var tried []flow
+	d := net.Dialer{
+		FallbackDelay: -1, // one attempt at a time: tried has no lock
+		ControlContext: func(_ context.Context, _, remote string, raw syscall.RawConn) error {
+			if f, ok := bindFor(remote, raw); ok {
+				o.exclude(f)
+				tried = append(tried, f)
+			}
+			return nil
+		},
+	}
+	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
+		o.finished(tried...)
 		return nil, err
 	}
-	if f, ok := flowOf(conn); ok {
-		o.exclude(f)
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return conn, nil
 	}
-	return conn, nil
+	f := flowOf(tcp)
+	o.exclude(f)
+	for _, other := range tried {
+		if other != f {
+			o.finished(other)
+		}
+	}
+	return &ownConn{TCPConn: tcp, closed: sync.OnceFunc(func() { o.finished(f) })}, nil
 }
 
-// beforeConnect binds the socket to the address that it will have, so that even
-// the handshake is excluded. Where that is not to be had, dial excludes the
-// connection once it stands.
-func (o *ownTraffic) beforeConnect(remote string, raw syscall.RawConn) error {
+// ownConn tells when it is closed.
+type ownConn struct {
+	*net.TCPConn
+	closed func()
+}
+
+// Close implements net.Conn.
+func (c *ownConn) Close() error {
+	defer c.closed()
+	return c.TCPConn.Close()
+}
+
+// bindFor binds a socket that is going to connect to the address that it will
+// have, so that even the handshake is excluded. Where that is not to be had,
+// dial excludes the connection once it stands.
+func bindFor(remote string, raw syscall.RawConn) (f flow, ok bool) {
 	to, err := netip.ParseAddrPort(remote)
 	if err != nil {
-		return nil
+		return flow{}, false
 	}
 	source, err := sourceFor(to)
 	if err != nil {
-		return nil
+		return flow{}, false
 	}
-	return raw.Control(func(fd uintptr) {
+	err = raw.Control(func(fd uintptr) {
 		if unix.Bind(int(fd), sockaddr(netip.AddrPortFrom(source, 0))) != nil {
 			return
 		}
-		if local, ok := boundTo(int(fd)); ok {
-			o.exclude(flow{local, to})
-		}
+		f.local, ok = boundTo(int(fd))
+		f.remote = plain(to)
 	})
+	return f, ok && err == nil
 }
 
 // sourceFor asks the routing table which address a connection would come from.
@@ -108,36 +163,67 @@ func boundTo(fd int) (netip.AddrPort, bool) {
 	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)), true
 	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)), true
+		return plain(netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))), true
 	}
 	return netip.AddrPort{}, false
 }
 
-func flowOf(conn net.Conn) (flow, bool) {
-	local, ok := conn.LocalAddr().(*net.TCPAddr)
-	if !ok {
-		return flow{}, false
+// flowOf has the addresses as bindFor gives them, so that the two are equal.
+func flowOf(conn *net.TCPConn) flow {
+	return flow{
+		plain(conn.LocalAddr().(*net.TCPAddr).AddrPort()),
+		plain(conn.RemoteAddr().(*net.TCPAddr).AddrPort()),
 	}
-	remote, ok := conn.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return flow{}, false
-	}
-	return flow{local.AddrPort(), remote.AddrPort()}, true
 }
 
+// plain leaves out what packets do not have: zones, and IPv4 as IPv6.
+func plain(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+}
+
+// exclude tells of a connection, and takes back those long closed.
 func (o *ownTraffic) exclude(f flow) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.objects == nil {
-		o.flows = append(o.flows, f)
-		return
+	delete(o.closed, f)
+	for old, at := range o.closed {
+		if o.now().Sub(at) > closedFor {
+			delete(o.closed, old)
+			o.takeBack(old)
+		}
 	}
-	o.tell(f)
+	if _, known := o.open[f]; !known {
+		o.open[f] = struct{}{}
+		o.tell(f)
+	}
+}
+
+// finished notes that connections are closed.
+func (o *ownTraffic) finished(flows ...flow) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, f := range flows {
+		delete(o.open, f)
+		o.closed[f] = o.now()
+	}
 }
 
 // tell needs o.mu.
 func (o *ownTraffic) tell(f flow) {
-	if err := o.objects.ExcludeFlow(f.local, f.remote); err != nil {
+	if o.table == nil {
+		return
+	}
+	if err := o.table.ExcludeFlow(f.local, f.remote); err != nil {
 		o.logger.Warn("our own OTLP connection will be traced", "error", err)
+	}
+}
+
+// takeBack needs o.mu.
+func (o *ownTraffic) takeBack(f flow) {
+	if o.table == nil {
+		return
+	}
+	if err := o.table.IncludeFlow(f.local, f.remote); err != nil {
+		o.logger.Warn("packets of a connection that was ours will not be traced", "error", err)
 	}
 }

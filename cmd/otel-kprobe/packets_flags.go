@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/filter"
 	"github.com/otel-kprobe/otel-kprobe/internal/probe"
@@ -32,7 +33,10 @@ type packetsFlags struct {
 	record      string
 }
 
-const defaultRingBytes = 16 << 20
+const (
+	defaultRingBytes = 16 << 20
+	maxRingBytes     = 1 << 30 // and the largest that the kernel takes is not far above
+)
 
 func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	f.output.register(flags)
@@ -99,6 +103,10 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 }
 
 func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {
+	if first, _, _ := strings.Cut(s.pcapText, " "); f.output.otlp.given && f.output.otlp.url == "" &&
+		(isHostPort(first) || strings.Contains(first, "://")) {
+		return fmt.Errorf("read --otlp: the endpoint follows an equals sign: --otlp=%s", first)
+	}
 	if s.pcap, err = filter.Compile(s.pcapText); err != nil {
 		return err
 	}
@@ -117,8 +125,8 @@ func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {
 			return fmt.Errorf("read --filter-mark: %w", err)
 		}
 	}
-	if len(f.ifname) > 15 {
-		return fmt.Errorf("read --filter-ifname: %q is longer than the 15 bytes that a name can have", f.ifname)
+	if len(f.ifname) >= unix.IFNAMSIZ {
+		return fmt.Errorf("read --filter-ifname: %q is longer than the %d bytes that a name can have", f.ifname, unix.IFNAMSIZ-1)
 	}
 	return nil
 }
@@ -127,15 +135,17 @@ func (f *packetsFlags) checkBackend(s *packetsSettings) error {
 	if f.backend == "auto" {
 		return nil
 	}
-	_, err := probe.ParseBackend(f.backend)
-	return err
+	if _, err := probe.ParseBackend(f.backend); err != nil {
+		return fmt.Errorf("read --backend: %w", err)
+	}
+	return nil
 }
 
 func (f *packetsFlags) checkSizes(s *packetsSettings) error {
 	page := os.Getpagesize()
 	switch {
-	case f.ringSize < page || f.ringSize&(f.ringSize-1) != 0 || f.ringSize > 1<<30:
-		return fmt.Errorf("read --ring-size: %d is not a power of two from %d to %d", f.ringSize, page, 1<<30)
+	case f.ringSize < page || f.ringSize&(f.ringSize-1) != 0 || f.ringSize > maxRingBytes:
+		return fmt.Errorf("read --ring-size: %d is not a power of two from %d to %d", f.ringSize, page, maxRingBytes)
 	case f.duration < 0:
 		return fmt.Errorf("read --duration: %v is negative", f.duration)
 	}

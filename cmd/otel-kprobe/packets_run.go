@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
@@ -13,79 +14,67 @@ import (
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
-	"github.com/otel-kprobe/otel-kprobe/internal/recording"
-	"github.com/otel-kprobe/otel-kprobe/spans"
 )
 
 // flushTimeout bounds how long the exporters may take at the end.
 const flushTimeout = 15 * time.Second
 
-// packetsRun is one run of the command packets.
+// packetsRun is one run of the command packets. Its members are set in this
+// order, and those that are set are released by abort or finish.
 type packetsRun struct {
 	settings packetsSettings
 	sys      system
 	logger   *slog.Logger
+	own      *ownTraffic
 
-	kernel      *attached
-	own         *ownTraffic
+	host        host
+	instance    string // service.instance.id
+	seed        [16]byte
+	claims      claims
+	recordFile  *os.File // nil without --record
+	summaryFile *os.File // nil without --summary-file
 	out         *outputs
+	kernel      *attached
 	clock       *kernel.Clock
+	reader      *ringbuf.Reader
 	pipeline    *pipeline
 	capture     *capture
-	record      *os.File // nil without --record
-	summaryFile *os.File // nil without --summary-file
-	started     time.Time
-	missed      uint64 // hits that the kernel's links left out
+	started     time.Time // listening
+	ended       time.Time // no longer
+
+	stop       context.CancelFunc // ends what runs in the background
+	background sync.WaitGroup
 }
 
 // runPackets traces until ctx ends, the duration is over or the limit reached.
 // Exit order: detach, drain the ring, close open journeys, flush, report.
 func runPackets(ctx context.Context, s packetsSettings, sys system, logger *slog.Logger) error {
-	r := &packetsRun{settings: s, sys: sys, logger: logger, own: &ownTraffic{logger: logger}}
+	r := &packetsRun{settings: s, sys: sys, logger: logger, own: newOwnTraffic(logger)}
 	if err := r.start(ctx); err != nil {
+		r.abort()
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return errors.New("interrupted while attaching: nothing was traced")
+		}
 		return err
 	}
-	clockCtx, stopClock := context.WithCancel(context.Background())
-	clockDone := r.runClock(clockCtx)
-	defer func() { stopClock(); <-clockDone }()
+	r.accompany()
 	fmt.Fprintln(sys.stderr, export.Listening(r.kernel.attachment.Attached, r.kernel.skipped, r.kernel.took))
-	err := r.announce()
+	err := announce(s.readyFile)
 	if err == nil {
 		err = r.trace(ctx)
 	}
 	return r.finish(err)
 }
 
-// runClock follows steps of the wall clock until ctx ends.
-func (r *packetsRun) runClock(ctx context.Context) <-chan struct{} {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := r.clock.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			r.logger.Warn("wall-clock times may be off after a clock step", "error", err)
-		}
-	}()
-	return done
-}
-
-// start opens the outputs and attaches. On error nothing stays attached.
-func (r *packetsRun) start(ctx context.Context) error {
-	instance, seed, err := newInstance()
-	if err != nil {
+// start opens the outputs, attaches and puts the parts together.
+func (r *packetsRun) start(ctx context.Context) (err error) {
+	if r.host, err = thisHost(); err != nil {
 		return err
 	}
-	if r.settings.record != "" {
-		if r.record, err = os.Create(r.settings.record); err != nil {
-			return usageErrorf("create --record file: %w", err)
-		}
-	}
-	if r.summaryFile, err = openSummary(r.settings.summaryFile); err != nil {
+	if r.instance, r.seed, err = newInstance(); err != nil {
 		return err
 	}
-	if err := clearReadyFile(r.settings.readyFile); err != nil {
-		return err
-	}
-	if r.clock, err = kernel.NewClock(); err != nil {
+	if err := r.openFiles(ctx); err != nil {
 		return err
 	}
 	progress := export.NewProgress(r.sys.stderr, terminalOptions(r.sys.stderr, r.sys.getenv), "Attaching")
@@ -94,38 +83,57 @@ func (r *packetsRun) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.connect(ctx, instance, seed); err != nil {
-		return errors.Join(err, r.kernel.attachment.Close(), r.kernel.objects.Close())
+	return r.connect()
+}
+
+// openFiles opens what the flags name, before anything is attached.
+func (r *packetsRun) openFiles(ctx context.Context) (err error) {
+	if err := clearReadyFile(r.settings.readyFile); err != nil {
+		return err
 	}
-	r.started = time.Now()
-	return nil
+	// The recording holds addresses of the kernel as they are.
+	if r.recordFile, err = r.claims.open("--record", r.settings.record, 0o600); err != nil {
+		return err
+	}
+	if r.summaryFile, err = r.claims.open("--summary-file", r.settings.summaryFile, 0o644); err != nil {
+		return err
+	}
+	file, err := r.claims.open("--output", r.settings.output.path, 0o644)
+	if err != nil {
+		return err
+	}
+	r.out, err = openOutputs(ctx, outputOptions{
+		settings: r.settings.output,
+		host:     r.host,
+		instance: r.instance,
+		file:     file,
+		dial:     r.own.dial,
+	}, r.sys, r.logger)
+	return err
 }
 
 // connect puts the parts together: ring, pipeline, exporters.
-func (r *packetsRun) connect(ctx context.Context, instance string, seed [16]byte) error {
-	var err error
-	r.out, err = openOutputs(ctx, outputOptions{settings: r.settings.output, instance: instance, dial: r.own.dial}, r.sys, r.logger)
-	if err != nil {
-		return err
-	}
+func (r *packetsRun) connect() (err error) {
 	r.own.excludeIn(r.kernel.objects)
-	if r.settings.output.otlp {
-		go warnUnreachable(ctx, r.settings.output.endpoint, r.sys.getenv, r.logger)
+	if err := r.claims.begin(); err != nil {
+		return err
 	}
-	names := newLiveNames(r.logger)
-	go names.warm()
-	recorder, recorded, err := r.newRecorder(seed, names)
+	if r.clock, err = kernel.NewClock(); err != nil {
+		return err
+	}
+	names := newLiveNames(r.kernel.symbols, r.logger)
+	go names.warm() // nobody waits for it but the first trace
+	recorder, recorded, err := newRecorder(r.recordFile, r.host, r.clock, r.seed, names)
 	if err != nil {
 		return err
 	}
-	reader, err := ringbuf.NewReader(r.kernel.objects.Ring())
-	if err != nil {
+	if r.reader, err = ringbuf.NewReader(r.kernel.objects.Ring()); err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
 	r.pipeline = newPipeline(pipelineOptions{
 		names:        recorded,
 		clock:        r.clock,
-		seed:         seed,
+		seed:         r.seed,
 		rawAddresses: r.settings.output.rawAddresses,
 		tracker:      trackerOptions(),
 		limit:        r.settings.limit,
@@ -133,121 +141,88 @@ func (r *packetsRun) connect(ctx context.Context, instance string, seed [16]byte
 	})
 	r.capture = &capture{
 		objects:  r.kernel.objects,
-		reader:   reader,
+		reader:   r.reader,
 		pipeline: r.pipeline,
 		recorder: recorder,
 		monoNs:   r.clock.MonoNs,
 	}
+	r.started = time.Now()
 	return nil
 }
 
-// newRecorder wraps the names so that a recording holds each answer. Without
-// --record it gives no recorder and the names as they are.
-func (r *packetsRun) newRecorder(seed [16]byte, names spans.Names) (*recording.Writer, spans.Names, error) {
-	if r.record == nil {
-		return nil, names, nil
+// abort releases what a failed start leaves. What goes wrong with it matters
+// less than the error of start.
+func (r *packetsRun) abort() {
+	if r.kernel != nil {
+		_ = r.kernel.attachment.Close()
 	}
-	header, err := recordingHeader(r.clock, seed)
-	if err != nil {
-		return nil, nil, err
+	if r.reader != nil {
+		_ = r.reader.Close()
 	}
-	writer, err := recording.NewWriter(r.record, header)
-	if err != nil {
-		return nil, nil, err
+	if r.out != nil {
+		r.out.discard()
 	}
-	r.clock.OnChange(func(fromMonoNs uint64, offsetNs int64) {
-		_ = writer.ClockOffset(fromMonoNs, offsetNs) // it keeps its error for Close
+	r.own.forget()
+	if r.kernel != nil {
+		_ = r.kernel.objects.Close()
+	}
+	r.claims.abandon()
+}
+
+// accompany starts what runs beside the tracing: it follows steps of the wall
+// clock, and looks whether the receiver of the spans is there.
+func (r *packetsRun) accompany() {
+	var ctx context.Context
+	ctx, r.stop = context.WithCancel(context.Background())
+	r.background.Go(func() {
+		if err := r.clock.Run(ctx); err != nil {
+			r.logger.Warn("wall-clock times may be off after a clock step", "error", err)
+		}
 	})
-	return writer, recording.RecordedNames{Names: names, Writer: writer}, nil
-}
-
-// announce creates the ready file.
-func (r *packetsRun) announce() error {
-	if r.settings.readyFile == "" {
-		return nil
+	if r.out.client != nil {
+		r.background.Go(func() {
+			warnProxy(r.out.target, r.logger)
+			warnUnreachable(ctx, r.out.target, r.own.dial, r.logger)
+		})
 	}
-	if err := os.WriteFile(r.settings.readyFile, nil, 0o644); err != nil {
-		return fmt.Errorf("create --ready-file: %w", err)
-	}
-	return nil
 }
 
 // trace reads until there is a reason to stop.
 func (r *packetsRun) trace(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := r.out.untilUnwanted(ctx)
 	defer cancel()
 	if r.settings.duration > 0 {
-		ctx, cancel = context.WithTimeout(ctx, r.settings.duration)
+		ctx, cancel = context.WithDeadline(ctx, r.started.Add(r.settings.duration))
 		defer cancel()
-	}
-	if r.out.console != nil && len(r.out.exporters) == 1 {
-		go func() {
-			select {
-			case <-r.out.console.Broken():
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
 	}
 	return r.capture.run(ctx)
 }
 
-// finish detaches and lets nothing get lost that was promised.
+// finish detaches and lets nothing get lost that was promised. err is what
+// ended the tracing.
 func (r *packetsRun) finish(err error) error {
+	r.ended = time.Now()
 	live, tracked := r.stillTracked()
-	r.missed = r.kernel.attachment.Missed()
+	missed := r.kernel.attachment.Missed() // detached links can't be asked
 	errs := []error{err, r.kernel.attachment.Close(), r.capture.drain()}
 	r.capture.closeJourneys()
-	summary := r.summary(live, tracked)
+	r.stop()
+	r.background.Wait()
+	summary := r.summary(live, tracked, missed)
+	errs = append(errs, closeRecorder(r.capture.recorder, r.recordFile, summary.KernelLost))
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	shutdownErr := r.pipeline.shutdown(ctx)
-	errs = append(errs, r.closeRecording(summary.KernelLost), r.out.close(ctx))
+	lost, closeErr := r.out.shutdown(ctx)
 	r.own.forget()
-	errs = append(errs, r.capture.reader.Close(), r.kernel.objects.Close())
-	r.addExporters(&summary)
+	errs = append(errs, closeErr, r.reader.Close(), r.kernel.objects.Close())
+	summary.Exporters = r.out.summaries()
 	fmt.Fprintln(r.sys.stderr, summary.String())
-	if r.summaryFile != nil {
-		errs = append(errs, summary.WriteJSON(r.summaryFile), r.summaryFile.Close())
-	}
+	errs = append(errs, writeSummary(&summary, r.summaryFile))
 	if err := errors.Join(errs...); err != nil {
-		return errors.Join(err, shutdownErr)
+		return errors.Join(err, lost)
 	}
-	return r.out.verdict(&summary, shutdownErr)
+	return verdict(&summary, lost)
 }
 
 // trackerOptions are the tracker's defaults; a recording keeps them.
 func trackerOptions() journey.Options { return journey.Options{} }
-
-// openSummary creates the summary file before attaching, so that a mistyped
-// path is known before anything is traced.
-func openSummary(path string) (*os.File, error) {
-	if path == "" {
-		return nil, nil
-	}
-	file, err := os.Create(path)
-	if err != nil {
-		return nil, usageErrorf("create --summary-file: %w", err)
-	}
-	return file, nil
-}
-
-// clearReadyFile removes the ready file of an earlier run, and finds out before
-// attaching whether a new one can be created.
-func clearReadyFile(path string) error {
-	if path == "" {
-		return nil
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
-	if err != nil {
-		return usageErrorf("create --ready-file: %w", err)
-	}
-	info, err := file.Stat()
-	if err == nil && info.Mode().IsRegular() {
-		err = os.Remove(path)
-	}
-	if err := errors.Join(err, file.Close()); err != nil {
-		return usageErrorf("create --ready-file: %w", err)
-	}
-	return nil
-}

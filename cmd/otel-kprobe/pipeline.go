@@ -1,10 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
-
 	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
@@ -88,15 +84,3 @@ func (p *pipeline) record(raw []byte) {
 
 // reached is true when the limit of traces has been exported.
 func (p *pipeline) reached() bool { return p.limit > 0 && p.traces >= p.limit }
-
-// shutdown closes the exporters. The error tells of spans that were lost or
-// could not be written.
-func (p *pipeline) shutdown(ctx context.Context) error {
-	var errs []error
-	for _, e := range p.exporters {
-		if err := e.Shutdown(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("export to %s: %w", e.name, err))
-		}
-	}
-	return errors.Join(errs...)
-}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/otel-kprobe/otel-kprobe/internal/export"
 	"github.com/otel-kprobe/otel-kprobe/internal/recording"
 )
 
@@ -86,7 +85,7 @@ type replay struct {
 func (r *replay) run(ctx context.Context) (err error) {
 	reader, err := recording.Open(r.path)
 	if err != nil {
-		return usageErrorf("read recording %s: %w", r.path, err)
+		return usageError(err)
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
 	header := reader.Header()
@@ -94,11 +93,7 @@ func (r *replay) run(ctx context.Context) (err error) {
 	if r.seed != nil {
 		seed = *r.seed
 	}
-	out, err := openOutputs(ctx, outputOptions{
-		settings: r.output,
-		instance: hex.EncodeToString(seed[:]),
-		wait:     true,
-	}, r.sys, r.logger)
+	out, err := r.open(ctx, recordedHost(header), seed)
 	if err != nil {
 		return err
 	}
@@ -111,20 +106,52 @@ func (r *replay) run(ctx context.Context) (err error) {
 		limit:        r.limit,
 		exporters:    out.exporters,
 	})
-	return r.finish(out, p, r.feed(ctx, reader, p))
+	kernelLost, err := r.feed(ctx, out, reader, p)
+	return r.finish(out, p, kernelLost, err)
 }
 
-// feed gives the recorded calls to the pipeline in their order.
-func (r *replay) feed(ctx context.Context, reader *recording.Reader, p *pipeline) error {
+// open opens the outputs; the recording itself must not be one of them.
+func (r *replay) open(ctx context.Context, h host, seed [16]byte) (*outputs, error) {
+	var c claims
+	if err := c.protect("the recording", r.path); err != nil {
+		return nil, err
+	}
+	file, err := c.open("--output", r.output.path, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	out, err := openOutputs(ctx, outputOptions{
+		settings: r.output,
+		host:     h,
+		instance: hex.EncodeToString(seed[:]),
+		file:     file,
+		wait:     true,
+	}, r.sys, r.logger)
+	if err != nil {
+		c.abandon()
+		return nil, err
+	}
+	if err := c.begin(); err != nil {
+		out.discard()
+		return nil, err
+	}
+	return out, nil
+}
+
+// feed gives the recorded calls to the pipeline in their order. kernelLost is
+// what the kernel side lost when the recording was made.
+func (r *replay) feed(ctx context.Context, out *outputs, reader *recording.Reader, p *pipeline) (kernelLost map[string]uint64, err error) {
+	wanted, cancel := out.untilUnwanted(ctx)
+	defer cancel()
 	var last uint64
-	for ctx.Err() == nil && !p.reached() {
+	for wanted.Err() == nil && !p.reached() {
 		entry, err := reader.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return kernelLost, nil
 		}
 		if err != nil {
 			p.tracker.CloseAll(last) // what was read before is good
-			return fmt.Errorf("read recording %s: %w", r.path, err)
+			return kernelLost, fmt.Errorf("read recording %s: %w", r.path, err)
 		}
 		switch entry.Kind {
 		case recording.KindRecord:
@@ -134,27 +161,31 @@ func (r *replay) feed(ctx context.Context, reader *recording.Reader, p *pipeline
 			p.tracker.Advance(entry.MonoNs)
 		case recording.KindClose:
 			p.tracker.CloseAll(entry.MonoNs)
+		case recording.KindCounters:
+			kernelLost = entry.Counters
 		}
 	}
-	return ctx.Err()
+	if ctx.Err() != nil {
+		return kernelLost, fmt.Errorf("interrupted: recording %s was not read to its end", r.path)
+	}
+	return kernelLost, nil
 }
 
-func (r *replay) finish(out *outputs, p *pipeline, err error) error {
+func (r *replay) finish(out *outputs, p *pipeline, kernelLost map[string]uint64, err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	shutdownErr := p.shutdown(ctx)
-	summary := export.Summary{
-		Frames:  p.frames,
-		Traces:  p.traces,
-		Spans:   p.spans,
-		Tracker: export.NewTrackerSummary(p.tracker.Stats()),
+	lost, closeErr := out.shutdown(ctx)
+	summary := p.summary()
+	summary.KernelLost = map[string]uint64{damagedRecords: p.damaged}
+	for name, count := range kernelLost {
+		if name != damagedRecords { // they have just been counted again
+			summary.KernelLost[name] = count
+		}
 	}
-	for _, e := range p.exporters {
-		summary.Exporters = append(summary.Exporters, export.NewExporterSummary(e.name, e.Stats()))
-	}
+	summary.Exporters = out.summaries()
 	fmt.Fprintln(r.sys.stderr, summary.String())
-	if err := errors.Join(err, out.close(ctx)); err != nil {
-		return errors.Join(err, shutdownErr)
+	if err := errors.Join(err, closeErr); err != nil {
+		return errors.Join(err, lost)
 	}
-	return out.verdict(&summary, shutdownErr)
+	return verdict(&summary, lost)
 }

@@ -1,14 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime"
+	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/resource"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"golang.org/x/sys/unix"
 
+	"github.com/otel-kprobe/otel-kprobe/internal/recording"
 	"github.com/otel-kprobe/otel-kprobe/spans"
 )
 
@@ -17,55 +23,87 @@ const (
 	modulePath     = "github.com/otel-kprobe/otel-kprobe"
 )
 
-// newResource says what makes the spans: this program on this host, and what
-// OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES add.
-func newResource(ctx context.Context, instance string, logger *slog.Logger) (spans.Resource, error) {
-	detected, err := resource.New(ctx,
-		resource.WithAttributes(
-			semconv.ServiceName(defaultService),
-			semconv.ServiceVersion(version()),
-			semconv.ServiceInstanceID(instance),
-		),
-		resource.WithHost(),
-		resource.WithHostID(),
-		resource.WithOS(),
-		resource.WithFromEnv(),
-	)
-	if detected == nil {
-		return spans.Resource{}, fmt.Errorf("describe this host: %w", err)
-	}
-	if err != nil {
-		// A container without /etc/machine-id has no host.id: the rest is good.
-		logger.Debug("describe this host", "error", err)
-	}
-	r := spans.Resource{SchemaURL: semconv.SchemaURL}
-	for _, kv := range detected.Attributes() {
-		r.Attrs = append(r.Attrs, resourceAttr(kv))
-	}
-	return r, nil
+// host is the machine whose packets the spans are about: this one, or that of a
+// recording, so that a replay gives the same resource anywhere.
+type host struct {
+	name    string
+	id      string // /etc/machine-id, "" where there is none, as in many containers
+	arch    string // as in GOARCH, whose names are those of host.arch
+	release string // of the kernel
 }
 
-func resourceAttr(kv attribute.KeyValue) spans.ResourceAttr {
-	a := spans.ResourceAttr{Key: string(kv.Key)}
-	switch kv.Value.Type() {
-	case attribute.INT64:
-		a.Type, a.Int = spans.TypeInt, kv.Value.AsInt64()
-	case attribute.BOOL:
-		a.Type = spans.TypeBool
-		if kv.Value.AsBool() {
-			a.Int = 1
-		}
-	case attribute.FLOAT64:
-		a.Type, a.Dbl = spans.TypeDouble, kv.Value.AsFloat64()
-	case attribute.STRINGSLICE:
-		a.Type, a.List = spans.TypeList, kv.Value.AsStringSlice()
-	default:
-		a.Type, a.Str = spans.TypeString, kv.Value.Emit()
+// thisHost describes the machine that we run on.
+func thisHost() (host, error) {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return host{}, fmt.Errorf("read the kernel's release: %w", err)
 	}
-	return a
+	name, err := os.Hostname()
+	if err != nil {
+		return host{}, fmt.Errorf("read the host's name: %w", err)
+	}
+	return host{
+		name:    name,
+		id:      cmp.Or(firstLine("/etc/machine-id"), firstLine("/var/lib/dbus/machine-id")),
+		arch:    runtime.GOARCH,
+		release: unix.ByteSliceToString(uts.Release[:]),
+	}, nil
+}
+
+// recordedHost is the machine of a recording.
+func recordedHost(h recording.Header) host {
+	return host{name: h.HostName, id: h.HostID, arch: h.Architecture, release: h.KernelRelease}
+}
+
+func (h host) attributes() []attribute.KeyValue {
+	attributes := []attribute.KeyValue{
+		semconv.HostName(h.name),
+		semconv.OSTypeLinux,
+		semconv.OSDescription("Linux " + h.release),
+		attribute.String(string(semconv.HostArchKey), h.arch),
+	}
+	if h.id != "" {
+		attributes = append(attributes, semconv.HostID(h.id))
+	}
+	return attributes
+}
+
+// newResource says what makes the spans: this program for that host, and what
+// OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say, which comes first.
+func newResource(ctx context.Context, h host, instance string, logger *slog.Logger) spans.Resource {
+	described := resource.NewSchemaless(append(
+		h.attributes(),
+		semconv.ServiceName(defaultService),
+		semconv.ServiceVersion(version()),
+		semconv.ServiceInstanceID(instance),
+	)...)
+	environment, err := resource.New(ctx, resource.WithFromEnv())
+	if err != nil {
+		logger.Warn("a part of OTEL_RESOURCE_ATTRIBUTES is left out", "error", err)
+	}
+	if merged, err := resource.Merge(described, environment); err == nil {
+		described = merged // neither has a schema that the other could contradict
+	}
+	r := spans.Resource{SchemaURL: semconv.SchemaURL}
+	for _, kv := range described.Attributes() {
+		r.Attrs = append(r.Attrs, spans.ResourceAttr{
+			Key: string(kv.Key), Type: spans.TypeString, Str: kv.Value.Emit(),
+		})
+	}
+	return r
 }
 
 // scope names this module as the maker of the spans.
 func scope() spans.Scope {
 	return spans.Scope{Name: modulePath, Version: version(), SchemaURL: semconv.SchemaURL}
+}
+
+// firstLine is the first line of a small file, "" when it can't be read.
+func firstLine(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return line
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 const exitHelp = `
@@ -30,11 +31,12 @@ func newRoot(sys system, logger *slog.Logger) *cobra.Command {
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		Args:                       cobra.ArbitraryArgs,
+		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return refuseEmpty(cmd) },
 		SuggestionsMinimumDistance: 2,
 		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				_ = cmd.Help() // to stdout, which has nowhere to report to
+				_ = showHelp(cmd) // to stdout, which has nowhere to report to
 				return &silentError{exitUsage}
 			}
 			return unknownCommand(cmd, args[0])
@@ -42,6 +44,7 @@ func newRoot(sys system, logger *slog.Logger) *cobra.Command {
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.SetVersionTemplate("otel-kprobe {{.Version}}\n")
+	root.SetHelpCommand(newHelp())
 	root.AddCommand(
 		newPackets(sys, logger),
 		newCheck(sys),
@@ -63,6 +66,46 @@ func unknownCommand(root *cobra.Command, name string) error {
 		text += fmt.Sprintf(", did you mean %s", strings.Join(near, " or "))
 	}
 	return usageError(errors.New(text + ": see 'otel-kprobe --help'"))
+}
+
+// newHelp builds the command help, which cobra's own lets succeed for commands
+// that there are not.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [command]",
+		Short: "Show the help of a command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root := cmd.Root()
+			if len(args) == 0 {
+				return showHelp(root)
+			}
+			for _, child := range root.Commands() {
+				if child.Name() == args[0] {
+					return showHelp(child)
+				}
+			}
+			return unknownCommand(root, args[0])
+		},
+	}
+}
+
+// showHelp is --help of a command; cobra adds these flags when it runs one.
+func showHelp(cmd *cobra.Command) error {
+	cmd.InitDefaultHelpFlag()
+	cmd.InitDefaultVersionFlag()
+	return cmd.Help()
+}
+
+// refuseEmpty refuses flags with an empty value: they come from variables of a
+// script that were not set, and would do nothing.
+func refuseEmpty(cmd *cobra.Command) error {
+	var err error
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		if value := flag.Value.String(); flag.Name != "otlp" && (value == "" || value == "[]") {
+			err = usageErrorf("read --%s: it is empty", flag.Name)
+		}
+	})
+	return err
 }
 
 // version is the module's version, or the revision that it was built from.

@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
-	"time"
+	"os"
 
 	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
 )
+
+// damagedRecords is what the summary calls records that can't be decoded.
+const damagedRecords = "damaged_records"
 
 // stillTracked counts the skbs that are followed at the end, by counter and by
 // what the map holds.
@@ -23,36 +26,27 @@ func (r *packetsRun) stillTracked() (live int64, tracked int) {
 	return live, tracked
 }
 
-// summary says what the kernel side and the tracker came to.
-func (r *packetsRun) summary(live int64, tracked int) export.Summary {
-	counters := r.counters()
-	return export.Summary{
-		DurationNs: uint64(time.Since(r.started)),
-		Attached:   uint64(r.kernel.attachment.Attached),
-		Skipped:    uint64(r.kernel.skipped),
-		Backend:    string(r.kernel.backend),
-		AttachNs:   uint64(r.kernel.took),
-		Frames:     r.pipeline.frames,
-		Submitted:  counters.SubmittedFrames,
-		Tracked:    uint64(max(tracked, int(live))),
-		Traces:     r.pipeline.traces,
-		Spans:      r.pipeline.spans,
-		KernelLost: r.kernelLost(counters),
-		Tracker:    export.NewTrackerSummary(r.pipeline.tracker.Stats()),
-	}
-}
-
-// counters reads those of the kernel side.
-func (r *packetsRun) counters() bpf.Counters {
+// summary says what the kernel side and the tracker came to. missed are the
+// hits that the kernel's links left out.
+func (r *packetsRun) summary(live int64, tracked int, missed uint64) export.Summary {
 	counters, err := r.kernel.objects.Counters()
 	if err != nil {
 		r.logger.Warn("the summary lacks the kernel's counters", "error", err)
 	}
-	return counters
+	s := r.pipeline.summary()
+	s.DurationNs = uint64(r.ended.Sub(r.started))
+	s.Attached = uint64(r.kernel.attachment.Attached)
+	s.Skipped = uint64(r.kernel.skipped)
+	s.Backend = string(r.kernel.backend)
+	s.AttachNs = uint64(r.kernel.took)
+	s.Submitted = counters.SubmittedFrames
+	s.Tracked = uint64(max(tracked, int(live)))
+	s.KernelLost = r.kernelLost(counters, missed)
+	return s
 }
 
 // kernelLost names what the kernel side lost.
-func (r *packetsRun) kernelLost(counters bpf.Counters) map[string]uint64 {
+func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string]uint64 {
 	misses, err := r.kernel.objects.RecursionMisses()
 	if err != nil {
 		r.logger.Warn("the summary lacks the probes that recursion left out", "error", err)
@@ -64,30 +58,29 @@ func (r *packetsRun) kernelLost(counters bpf.Counters) map[string]uint64 {
 		"tracked_full":     counters.TrackedFull,
 		"slots_full":       counters.SlotsFull,
 		"returns_lost":     counters.ReturnsLost,
-		"recursion_missed": misses + r.missed,
-		"damaged_records":  r.pipeline.damaged,
+		"recursion_missed": misses + missed,
+		damagedRecords:     r.pipeline.damaged,
 		"evicted_skbs":     r.capture.evicted,
 	}
 }
 
-func (r *packetsRun) addExporters(s *export.Summary) {
-	for _, e := range r.out.exporters {
-		s.Exporters = append(s.Exporters, export.NewExporterSummary(e.name, e.Stats()))
+// summary says what went through the pipeline.
+func (p *pipeline) summary() export.Summary {
+	return export.Summary{
+		Frames:  p.frames,
+		Traces:  p.traces,
+		Spans:   p.spans,
+		Tracker: export.NewTrackerSummary(p.tracker.Stats()),
 	}
 }
 
-// closeRecording completes the file of --record.
-func (r *packetsRun) closeRecording(counters map[string]uint64) error {
-	if r.record == nil {
+// writeSummary writes the file of --summary-file, if there is to be one.
+func writeSummary(s *export.Summary, file *os.File) error {
+	if file == nil {
 		return nil
 	}
-	err := errors.Join(
-		r.capture.recorder.Counters(counters),
-		r.capture.recorder.Close(),
-		r.record.Close(),
-	)
-	if err != nil {
-		return fmt.Errorf("write --record file: %w", err)
+	if err := errors.Join(s.WriteJSON(file), file.Close()); err != nil {
+		return fmt.Errorf("write the file of --summary-file: %w", err)
 	}
 	return nil
 }

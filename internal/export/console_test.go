@@ -357,7 +357,8 @@ func TestListening(t *testing.T) {
 
 func testSummary() *Summary {
 	return &Summary{
-		DurationNs: 10e9, Attached: 1449, Skipped: 12, Frames: 900, Traces: 30, Spans: 930,
+		DurationNs: 10e9, Backend: "session", AttachNs: 15e8, Attached: 1449, Skipped: 12,
+		Frames: 900, Submitted: 905, Tracked: 2, Traces: 30, Spans: 930,
 		KernelLost: map[string]uint64{"ring_full": 3, "tracked_full": 0, "frames_full": 2},
 		Tracker:    TrackerSummary{Late: 4, LateFrames: 3, Unfinished: 1, LostFrames: 5},
 		Exporters: []ExporterSummary{

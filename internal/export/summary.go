@@ -13,9 +13,9 @@ import (
 // Summary is what a run came to. Its JSON names are stable: programs read them
 // from the file of --summary-file.
 type Summary struct {
-	DurationNs uint64 `json:"duration_ns"` // from listening to the end
+	DurationNs uint64 `json:"duration_ns"` // from listening to detaching; 0 for a replay
 	Backend    string `json:"backend"`     // "" for a replay
-	AttachNs   uint64 `json:"attach_ns"`   // from the start to listening
+	AttachNs   uint64 `json:"attach_ns"`   // from the start to listening; 0 for a replay
 	Attached   uint64 `json:"probes_attached"`
 	Skipped    uint64 `json:"probes_skipped"`
 	Frames     uint64 `json:"frames"`           // that came from the kernel
@@ -53,7 +53,7 @@ func NewTrackerSummary(s journey.Stats) TrackerSummary {
 }
 
 // ExporterSummary says what became of the spans that an exporter got. Spans is
-// the sum of those exported, dropped, rejected, failed and unsent.
+// the sum of those exported, dropped, rejected, failed, unsent and unread.
 type ExporterSummary struct {
 	Name     string `json:"name"` // as in --exporter
 	Traces   uint64 `json:"traces"`
@@ -63,6 +63,7 @@ type ExporterSummary struct {
 	Rejected uint64 `json:"rejected"`
 	Failed   uint64 `json:"failed"`
 	Unsent   uint64 `json:"unsent"`
+	Unread   uint64 `json:"unread"` // not written because the console's reader had gone; no loss
 	Batches  uint64 `json:"batches"`
 	Bytes    uint64 `json:"bytes"`
 }

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+)
+
+const (
+	defaultEndpoint = "localhost:4317"
+	defaultOTLPPort = "4317"
+	// reachTimeout bounds the look whether anything listens at the endpoint.
+	reachTimeout = 2 * time.Second
+)
+
+// endpointFlag is the value of --otlp, which may stand without one.
+type endpointFlag struct {
+	given bool
+	url   string // "" leaves the choice to the environment
+}
+
+// otlpFromEnvironment is the value of --otlp without "=ENDPOINT".
+const otlpFromEnvironment = "environment"
+
+// String implements pflag.Value.
+func (e *endpointFlag) String() string { return e.url }
+
+// Type implements pflag.Value.
+func (e *endpointFlag) Type() string { return "endpoint" }
+
+// Set implements pflag.Value.
+func (e *endpointFlag) Set(value string) (err error) {
+	e.given, e.url = true, ""
+	if value != otlpFromEnvironment {
+		e.url, err = parseEndpoint(value)
+	}
+	return err
+}
+
+// parseEndpoint gives host:port, host or a URL as a URL of scheme, host and port.
+func parseEndpoint(value string) (string, error) {
+	text := value
+	if !strings.Contains(text, "://") {
+		text = "http://" + text
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil, u.Hostname() == "", u.User != nil, u.RawQuery != "", u.Fragment != "", strings.Trim(u.Path, "/") != "":
+		return "", errors.New("an endpoint is host:port or a URL of scheme, host and port")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return "", fmt.Errorf("scheme %q is neither http nor https", u.Scheme)
+	case u.Port() == "":
+		u.Host = net.JoinHostPort(u.Hostname(), defaultOTLPPort)
+	}
+	u.Path = ""
+	return u.String(), nil
+}
+
+// endpointOfEnvironment gives what the environment names as endpoint and the
+// variable that does, empty if none.
+func endpointOfEnvironment(getenv func(string) string) (value, variable string) {
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"} {
+		if value := strings.TrimSpace(getenv(name)); value != "" {
+			return value, name
+		}
+	}
+	return "", ""
+}
+
+// checkEnvironmentEndpoint refuses what the client can't read: it would send
+// the spans to localhost instead.
+func checkEnvironmentEndpoint(getenv func(string) string) error {
+	value, variable := endpointOfEnvironment(getenv)
+	if _, err := url.Parse(value); err != nil {
+		return fmt.Errorf("read %s: %q is no URL: write http://HOST:PORT, or https:// for TLS", variable, value)
+	}
+	return nil
+}
+
+// isHostPort is true for an endpoint without a scheme.
+func isHostPort(value string) bool {
+	_, port, err := net.SplitHostPort(value)
+	return err == nil && port != "" && strings.Trim(port, "0123456789") == ""
+}
+
+// endpointOptions tell the client what it does not find in the environment.
+func endpointOptions(endpoint string, getenv func(string) string) []otlptracegrpc.Option {
+	if endpoint != "" {
+		return []otlptracegrpc.Option{otlptracegrpc.WithEndpointURL(endpoint)}
+	}
+	if _, variable := endpointOfEnvironment(getenv); variable == "" && plainByDefault(getenv) {
+		return []otlptracegrpc.Option{otlptracegrpc.WithInsecure()}
+	}
+	return nil
+}
+
+// plainByDefault is true when nothing in the environment speaks of TLS: an
+// endpoint that is not named is the Collector on this machine.
+func plainByDefault(getenv func(string) string) bool {
+	for _, name := range []string{"INSECURE", "CERTIFICATE", "CLIENT_CERTIFICATE"} {
+		if getenv("OTEL_EXPORTER_OTLP_"+name) != "" || getenv("OTEL_EXPORTER_OTLP_TRACES_"+name) != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// endpointName is what messages call the endpoint.
+func endpointName(endpoint string, getenv func(string) string) string {
+	if endpoint == "" {
+		endpoint, _ = endpointOfEnvironment(getenv)
+	}
+	if endpoint == "" {
+		return defaultEndpoint
+	}
+	if u, err := url.Parse(endpoint); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+		return u.Host
+	}
+	return endpoint
+}
+
+// warnUnreachable says at once, and not after the first time-out, when nothing
+// listens at the endpoint. Tracing goes on: a collector may start later.
+func warnUnreachable(ctx context.Context, target string, dial dialer, logger *slog.Logger) {
+	if !isHostPort(target) {
+		return // the client knows more forms of targets than we do
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	conn, err := dial(ctx, target)
+	switch {
+	case err == nil:
+		_ = conn.Close() // nothing was sent on it
+	case !errors.Is(ctx.Err(), context.Canceled):
+		logger.Warn("cannot reach the OTLP endpoint yet: start a collector there or name another with --otlp=ENDPOINT",
+			"endpoint", target, "error", err)
+	}
+}
+
+// warnProxy says that a proxy of the environment is not used where we dial
+// ourselves.
+func warnProxy(target string, logger *slog.Logger) {
+	request := &http.Request{URL: &url.URL{Scheme: "https", Host: target}}
+	if proxy, err := http.ProxyFromEnvironment(request); err == nil && proxy != nil {
+		logger.Warn("HTTPS_PROXY is not used: spans go to the endpoint directly, so that their packets can be left out of the traces",
+			"endpoint", target)
+	}
+}
