@@ -86,29 +86,42 @@ func TestEntryOnly(t *testing.T) {
 }
 
 // TestFilterNetNS follows what comes to one namespace, however that is named:
-// a request from the moment it arrives, a reply from its beginning.
+// a request from the moment it arrives, a reply from its beginning. The three
+// tracers see the same packets.
 func TestFilterNetNS(t *testing.T) {
 	inode := inodeOf(t, rightNS)
+	var tracers []*tracer
 	for _, name := range []string{rightNS, "/run/netns/" + rightNS, "inode:" + strconv.FormatInt(inode, 10)} {
-		t.Run(strings.ReplaceAll(name, "/", "_"), func(t *testing.T) {
-			_, all := traced(t, func() {
-				ping(t, leftNS, rightIP, pings)
-				ping(t, "", loopbackIP, 1)
-			}, "--filter-netns", name, "icmp")
-			if len(all) != 2*pings {
-				t.Errorf("%d traces, want %d: %v", len(all), 2*pings, all)
-			}
-			arrived := leftToRight("packet rx icmp", leftIP, rightIP, "ipv4")
-			arrived.Direction, arrived.Interfaces, arrived.NetNS = "receive", []string{rightIf}, []string{rightNS}
-			checkEchoes(t, echoes(all, leftIP, rightIP, 8), pings, arrived)
-			sent := mirrored(leftToRight("packet tx icmp", leftIP, rightIP, "ipv4"))
-			checkEchoes(t, echoes(all, rightIP, leftIP, 0), pings, sent)
-			for _, j := range all {
-				if j.root.number("otel_kprobe.netns.inum") != inode {
-					t.Errorf("%s begins in namespace %d, want %d", j, j.root.number("otel_kprobe.netns.inum"), inode)
-				}
-			}
-		})
+		tracers = append(tracers, launch(t, "--filter-func", few, "--filter-netns", name, "icmp"))
+	}
+	for _, tr := range tracers {
+		tr.waitReady(t)
+	}
+	ping(t, leftNS, rightIP, pings)
+	ping(t, "", loopbackIP, 1)
+	for _, tr := range tracers {
+		o := tr.stop(t)
+		checkSums(t, o, "file")
+		checkNothingLost(t, o)
+		checkArrivals(t, readJourneys(t, o.output()), inode)
+	}
+}
+
+// checkArrivals expects the requests as received and the replies as sent.
+func checkArrivals(t *testing.T, all []*journey, inode int64) {
+	t.Helper()
+	if len(all) != 2*pings {
+		t.Errorf("%d traces, want %d: %v", len(all), 2*pings, all)
+	}
+	arrived := leftToRight("packet rx icmp", leftIP, rightIP, "ipv4")
+	arrived.Direction, arrived.Interfaces, arrived.NetNS = "receive", []string{rightIf}, []string{rightNS}
+	checkEchoes(t, echoes(all, leftIP, rightIP, 8), pings, arrived)
+	sent := mirrored(leftToRight("packet tx icmp", leftIP, rightIP, "ipv4"))
+	checkEchoes(t, echoes(all, rightIP, leftIP, 0), pings, sent)
+	for _, j := range all {
+		if j.root.number("otel_kprobe.netns.inum") != inode {
+			t.Errorf("%s begins in namespace %d, want %d", j, j.root.number("otel_kprobe.netns.inum"), inode)
+		}
 	}
 }
 
@@ -178,22 +191,19 @@ func TestDuration(t *testing.T) {
 	}
 }
 
-// TestSignals expects either signal to bring out what was traced, at once.
-func TestSignals(t *testing.T) {
-	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		t.Run(signal.String(), func(t *testing.T) {
-			tr := start(t, "--filter-func", few, "icmp")
-			ping(t, leftNS, rightIP, pings)
-			o := tr.signal(t, signal)
-			if o.exit != 0 {
-				t.Errorf("exit status %d, want 0\n%s", o.exit, o.stderr)
-			}
-			if all := readJourneys(t, o.output()); len(all) != 2*pings {
-				t.Errorf("%d traces in the file, want %d", len(all), 2*pings)
-			}
-			checkClean(t)
-		})
+// TestInterrupt expects SIGINT to bring out what was traced, at once. Every
+// other run ends by SIGTERM.
+func TestInterrupt(t *testing.T) {
+	tr := start(t, "--filter-func", few, "icmp")
+	ping(t, leftNS, rightIP, pings)
+	o := tr.signal(t, syscall.SIGINT)
+	if o.exit != 0 {
+		t.Errorf("exit status %d, want 0\n%s", o.exit, o.stderr)
 	}
+	if all := readJourneys(t, o.output()); len(all) != 2*pings {
+		t.Errorf("%d traces in the file, want %d", len(all), 2*pings)
+	}
+	checkClean(t)
 }
 
 // TestKill expects nothing in the kernel after SIGKILL, with every function

@@ -122,20 +122,26 @@ func launch(t *testing.T, args ...string) *tracer {
 // start is launch and waits until the probes are attached.
 func start(t *testing.T, args ...string) *tracer {
 	t.Helper()
-	begin := time.Now()
 	tr := launch(t, args...)
-	for deadline := time.Now().Add(readyWithin); ; time.Sleep(20 * time.Millisecond) {
+	tr.waitReady(t)
+	return tr
+}
+
+func (tr *tracer) waitReady(t *testing.T) {
+	t.Helper()
+	begin := time.Now()
+	for deadline := begin.Add(readyWithin); ; time.Sleep(20 * time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(tr.dir, "ready")); err == nil {
 			t.Logf("ready after %v", time.Since(begin).Round(time.Millisecond))
-			return tr
+			return
 		}
 		select {
 		case <-tr.exited:
-			t.Fatalf("otel-kprobe packets %q ended before it was ready: %v\n%s", args, tr.err, tr.stderr.String())
+			t.Fatalf("%q ended before it was ready: %v\n%s", tr.cmd.Args, tr.err, tr.stderr.String())
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("otel-kprobe packets %q is not ready after %v\n%s", args, readyWithin, tr.stderr.String())
+			t.Fatalf("%q is not ready after %v\n%s", tr.cmd.Args, readyWithin, tr.stderr.String())
 		}
 	}
 }

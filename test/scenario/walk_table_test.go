@@ -49,6 +49,8 @@ var absent = map[string]map[string]absence{
 	},
 	"6.1": {
 		"netdev_pick_tx": oneQueue, "__get_xps_queue_idx": oneQueue,
+		"qdisc_pkt_len_init": {inlined, "into __dev_queue_xmit"},
+		"xmit_skb":           {inlined, "into start_xmit"},
 	},
 	"6.12": {
 		"netdev_pick_tx": oneQueue, "__get_xps_queue_idx": oneQueue,

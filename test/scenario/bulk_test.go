@@ -1,0 +1,53 @@
+//go:build vm
+
+package scenario
+
+import (
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// TestBulk sends TCP as fast as it goes through a filter that matches all of it
+// and expects the sums to be exact: whatever does not fit is counted.
+func TestBulk(t *testing.T) {
+	const seconds = "2"
+	server := exec.Command("ip", "netns", "exec", rightNS, "iperf3", "-s", "-1", "-p", "5201")
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = server.Process.Kill() // an error says that it has ended, as -1 asks
+		_ = server.Wait()
+	}()
+	tr := start(t, "tcp port 5201")
+	waitListening(t, "5201")
+	must(t, "ip", "netns", "exec", leftNS, "iperf3", "-c", rightIP, "-p", "5201", "-t", seconds)
+	o := tr.stop(t)
+	s := &o.summary
+	t.Logf("%d frames of %d packets; kernel lost %v, tracker %v, exporters %+v", s.Frames, s.Traces, s.KernelLost, s.Tracker, s.Exporters)
+	if s.Frames < 1000 || s.Traces < 50 {
+		t.Errorf("%d frames and %d traces are too few to show anything", s.Frames, s.Traces)
+	}
+	checkSums(t, o, "file")
+	if n, _ := countSpans(t, o.output()); n != s.Exporters[0].Exported {
+		t.Errorf("the file has %d spans, the summary says %d", n, s.Exporters[0].Exported)
+	}
+	for _, name := range []string{"lost_frames", "lost_starts", "lost_ends"} {
+		if ring := s.KernelLost["ring_full_frames"] + s.KernelLost["ring_full_facts"] + s.KernelLost["ring_full_ends"]; s.Tracker[name] > ring {
+			t.Errorf("%s is %d, of which the full ring explains %d", name, s.Tracker[name], ring)
+		}
+	}
+	checkClean(t)
+}
+
+// waitListening waits until a port of the right namespace is open.
+func waitListening(t *testing.T, number string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if out := must(t, "ip", "netns", "exec", rightNS, "ss", "-Htln", "sport = :"+number); out != "" {
+			return
+		}
+	}
+	t.Fatalf("nothing listens on port %s", number)
+}

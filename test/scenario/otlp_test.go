@@ -1,0 +1,158 @@
+//go:build vm
+
+package scenario
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
+	"google.golang.org/grpc"
+)
+
+// receiver is an OTLP/gRPC server that keeps what it gets.
+type receiver struct {
+	ptraceotlp.UnimplementedGRPCServer
+	server *grpc.Server
+	port   int64
+	first  chan struct{} // closed when the first request is here
+
+	mu     sync.Mutex
+	traces []string // trace ids of the spans, one for each span
+}
+
+func (r *receiver) Export(_ context.Context, request ptraceotlp.ExportRequest) (ptraceotlp.ExportResponse, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.traces) == 0 {
+		close(r.first)
+	}
+	for _, resource := range request.Traces().ResourceSpans().All() {
+		for _, scope := range resource.ScopeSpans().All() {
+			for _, s := range scope.Spans().All() {
+				r.traces = append(r.traces, s.TraceID().String())
+			}
+		}
+	}
+	return ptraceotlp.NewExportResponse(), nil
+}
+
+func (r *receiver) received() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(slices.Values(r.traces))
+}
+
+func startReceiver(t *testing.T) *receiver {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &receiver{server: grpc.NewServer(), first: make(chan struct{}), port: int64(l.Addr().(*net.TCPAddr).Port)}
+	ptraceotlp.RegisterGRPCServer(r.server, r)
+	done := make(chan error, 1)
+	go func() { done <- r.server.Serve(l) }()
+	t.Cleanup(func() {
+		r.server.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func (r *receiver) endpoint() string { return "--otlp=127.0.0.1:" + strconv.FormatInt(r.port, 10) }
+
+// TestOwnTraffic sends spans over loopback, where they match the filter
+// themselves, and expects no trace of them: each would make more.
+func TestOwnTraffic(t *testing.T) {
+	r := startReceiver(t)
+	tr := start(t, r.endpoint(), "--exporter", "otlp,file", "--output", "DIR/spans.jsonl", "tcp")
+	exchange(t, "", "", net.JoinHostPort(loopbackIP, strconv.Itoa(portLoop)), tcpSize)
+	<-r.first // so that packets with spans have passed while probes are attached
+	exchange(t, "", "", net.JoinHostPort(loopbackIP, strconv.Itoa(portLoop)), tcpSize)
+	o := tr.stop(t)
+	checkSums(t, o, "otlp")
+	all := readJourneys(t, o.output())
+	if own := port(all, r.port); len(own) > 0 {
+		t.Errorf("%d traces are of our own connection: %v", len(own), own)
+	}
+	if n := len(port(all, portLoop)); n < 14 {
+		t.Errorf("%d traces of two connections, want at least 14", n)
+	}
+	var sent []string
+	for _, j := range all {
+		for range 1 + len(j.spans) {
+			sent = append(sent, j.id)
+		}
+	}
+	slices.Sort(sent)
+	if diff := gocmp.Diff(sent, r.received()); diff != "" {
+		t.Errorf("spans in the file and at the receiver differ (-file +received):\n%s", diff)
+	}
+}
+
+// TestRefusingCollector expects the count of spans that nobody took.
+func TestRefusingCollector(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	if err := l.Close(); err != nil { // now nothing listens there
+		t.Fatal(err)
+	}
+	tr := start(t, "--filter-func", few, "--otlp="+address, "--exporter", "otlp", "icmp")
+	ping(t, leftNS, rightIP, pings)
+	time.Sleep(settle)
+	o := tr.signal(t, syscall.SIGTERM)
+	if o.summary.Spans == 0 {
+		t.Error("no span was made")
+	}
+	checkSums(t, o, "otlp")
+	checkLoss(t, o, o.summary.Spans)
+}
+
+// TestDyingCollector expects what came after the collector's end to be counted.
+func TestDyingCollector(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")
+	r := startReceiver(t)
+	tr := start(t, "--filter-func", few, r.endpoint(), "--exporter", "otlp", "icmp")
+	ping(t, leftNS, rightIP, pings)
+	<-r.first
+	r.server.Stop()
+	ping(t, leftNS, rightIP, pings)
+	time.Sleep(settle)
+	o := tr.signal(t, syscall.SIGTERM)
+	checkSums(t, o, "otlp")
+	got := uint64(len(r.received()))
+	if got == 0 || got >= o.summary.Spans {
+		t.Errorf("the collector got %d of %d spans", got, o.summary.Spans)
+	}
+	checkLoss(t, o, o.summary.Spans-got)
+}
+
+// checkLoss expects exit status 4 and one sentence with the count.
+func checkLoss(t *testing.T, o *outcome, lost uint64) {
+	t.Helper()
+	var sentence []string
+	for line := range strings.Lines(o.stderr) {
+		if strings.HasPrefix(line, "otel-kprobe: ") {
+			sentence = append(sentence, line)
+		}
+	}
+	want := "lost " + strconv.FormatUint(lost, 10) + " spans"
+	if o.exit != 4 || len(sentence) != 1 || !strings.Contains(sentence[0], want) {
+		t.Errorf("exit status %d, want 4 and one sentence with %q\n%s", o.exit, want, o.stderr)
+	}
+}
