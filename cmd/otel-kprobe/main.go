@@ -36,11 +36,11 @@ func main() {
 func obey(signals <-chan os.Signal, end context.CancelFunc, exit func(status int)) {
 	<-signals
 	end()
-	second := <-signals
-	if number, ok := second.(syscall.Signal); ok {
-		exit(128 + int(number))
+	status := exitFailed
+	if second, ok := (<-signals).(syscall.Signal); ok {
+		status = 128 + int(second)
 	}
-	exit(exitFailed)
+	exit(status)
 }
 
 // system is what a command may use of the process, so that tests can stand in.

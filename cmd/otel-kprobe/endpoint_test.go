@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+)
+
+func TestParseEndpoint(t *testing.T) {
+	for value, want := range map[string]string{
+		"collector":               "http://collector:4317",
+		"collector:9":             "http://collector:9",
+		"10.0.0.1:4317":           "http://10.0.0.1:4317",
+		"[::1]":                   "http://[::1]:4317",
+		"[::1]:9":                 "http://[::1]:9",
+		"http://collector":        "http://collector:4317",
+		"https://collector:443/":  "https://collector:443",
+		"":                        "",
+		":4317":                   "",
+		"unix:///run/otlp":        "",
+		"http://collector/v1":     "",
+		"http://user@collector":   "",
+		"http://collector?x=1":    "",
+		"collector:port":          "",
+		"http://collector:4317#a": "",
+	} {
+		got, err := parseEndpoint(value)
+		if (err != nil) != (want == "") || err == nil && got != want {
+			t.Errorf("%q: %q %v, want %q", value, got, err, want)
+		}
+	}
+}
+
+func TestEndpointName(t *testing.T) {
+	for _, c := range []struct {
+		flag, general, traces, want string
+	}{
+		{want: "localhost:4317"},
+		{flag: "http://a:1", general: "http://b:2", want: "a:1"},
+		{general: "https://b:2/", want: "b:2"},
+		{general: "http://b:2", traces: "http://c:3", want: "c:3"},
+		{general: "b:2", want: "b:2"},
+		{general: "unix:///run/otlp", want: "unix:///run/otlp"},
+	} {
+		env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.general, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": c.traces}
+		if got := endpointName(c.flag, lookup(env)); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
+// Nothing in the environment speaks of TLS: the Collector on this machine is
+// spoken to without.
+func TestPlainByDefault(t *testing.T) {
+	if got := len(endpointOptions("", lookup(nil))); got != 1 {
+		t.Errorf("%d options without any variable", got)
+	}
+	for _, name := range []string{
+		"OTEL_EXPORTER_OTLP_INSECURE", "OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_CERTIFICATE",
+		"OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_ENDPOINT",
+	} {
+		if got := len(endpointOptions("", lookup(map[string]string{name: "x"}))); got != 0 {
+			t.Errorf("%s: %d options", name, got)
+		}
+	}
+}
+
+func TestWarnUnreachable(t *testing.T) {
+	refuse := func(context.Context, string) (net.Conn, error) { return nil, errors.New("connection refused") }
+	answer := func(context.Context, string) (net.Conn, error) {
+		near, far := net.Pipe()
+		t.Cleanup(func() { _ = far.Close() })
+		return near, nil
+	}
+	never := func(context.Context, string) (net.Conn, error) {
+		t.Error("dialled")
+		return nil, errors.New("dialled")
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		name   string
+		ctx    context.Context
+		target string
+		dial   dialer
+		warns  bool
+	}{
+		{"refused", t.Context(), "collector:4317", refuse, true},
+		{"there", t.Context(), "collector:4317", answer, false},
+		{"run has ended", ended, "collector:4317", refuse, false},
+		{"socket", t.Context(), "unix:///run/otlp", never, false},
+		{"resolver of gRPC", t.Context(), "dns:///collector", never, false},
+		{"no port", t.Context(), "collector", never, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var log bytes.Buffer
+			warnUnreachable(c.ctx, c.target, c.dial, newLogger(&log))
+			want := `level=WARN msg="cannot reach the OTLP endpoint yet: start a collector there or name another with --otlp=ENDPOINT" endpoint=` + c.target
+			if got := log.String(); strings.HasPrefix(got, want) != c.warns || !c.warns && got != "" {
+				t.Errorf("log %q", got)
+			}
+		})
+	}
+}
