@@ -24,7 +24,7 @@ const (
 	tagSpanSpanID     = 2<<3 | 2
 	tagSpanParentID   = 4<<3 | 2
 	tagSpanName       = 5<<3 | 2
-	tagSpanKind       = 6<<3 | 0
+	tagSpanKind       = 6 << 3
 	tagSpanStart      = 7<<3 | 1
 	tagSpanEnd        = 8<<3 | 1
 	tagSpanAttributes = 9<<3 | 2
@@ -34,7 +34,7 @@ const (
 	tagSpanFlags      = 16<<3 | 5
 
 	tagStatusMessage = 2<<3 | 2
-	tagStatusCode    = 3<<3 | 0
+	tagStatusCode    = 3 << 3
 
 	tagEventTime       = 1<<3 | 1
 	tagEventName       = 2<<3 | 2
@@ -48,8 +48,8 @@ const (
 	tagKeyValueKey   = 1<<3 | 2
 	tagKeyValueValue = 2<<3 | 2
 	tagValueString   = 1<<3 | 2
-	tagValueBool     = 2<<3 | 0
-	tagValueInt      = 3<<3 | 0
+	tagValueBool     = 2 << 3
+	tagValueInt      = 3 << 3
 	tagValueDouble   = 4<<3 | 1
 	tagValueArray    = 5<<3 | 2
 	tagArrayValues   = 1<<3 | 2

@@ -113,6 +113,7 @@ func startReceiver(b *testing.B) (*receiver, string) {
 	return r, l.Addr().String()
 }
 
+//nolint:revive // grpc.MethodHandler has its context second.
 func (r *receiver) handle(_ any, _ context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	req := &countedRequest{}
 	if err := dec(req); err != nil {
@@ -162,7 +163,11 @@ func BenchmarkFrameToOTLP(b *testing.B) {
 	if err := client.Start(b.Context()); err != nil {
 		b.Fatal(err)
 	}
-	defer client.Stop(context.Background())
+	defer func() {
+		if err := client.Stop(context.Background()); err != nil {
+			b.Error(err)
+		}
+	}()
 	exp, err := export.NewOTLP(export.OTLPOptions{
 		Envelope: spans.NewEnvelope(spans.Resource{}, spans.Scope{Name: "bench"}), Log: slog.New(slog.DiscardHandler), Wait: true,
 		Upload: func(ctx context.Context, body []byte, _ int) (int64, error) {

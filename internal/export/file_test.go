@@ -11,9 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
-
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -144,10 +143,17 @@ func TestFileToAPipe(t *testing.T) {
 	if err := f.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	w.Close()
+	mustClose(t, w)
 	text, err := io.ReadAll(r)
 	if err != nil || wholeLines(t, text) != 1 {
 		t.Errorf("%q, %v", text, err)
 	}
-	r.Close()
+	mustClose(t, r)
+}
+
+func mustClose(t *testing.T, c io.Closer) {
+	t.Helper()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -75,8 +75,10 @@ func TestResolveDirect(t *testing.T) {
 		"no kfunc":         {[]btf.Type{options(16, 0, char)}, "find kfunc bpf_rdonly_cast", true},
 		"no struct":        {[]btf.Type{cast}, "find struct ip_options", true},
 		"array has an end": {[]btf.Type{cast, options(16, 4, char)}, "does not end in a flexible byte array", false},
-		"array of pointers": {[]btf.Type{cast, options(16, 0, &btf.Pointer{Target: &btf.Void{}})},
-			"does not end in a flexible byte array", false},
+		"array of pointers": {
+			[]btf.Type{cast, options(16, 0, &btf.Pointer{Target: &btf.Void{}})},
+			"does not end in a flexible byte array", false,
+		},
 		"no members": {[]btf.Type{cast, &btf.Struct{Name: castStruct, Size: 16}}, "does not end in a flexible byte array", false},
 		"too large":  {[]btf.Type{cast, options(nearLimit, 0, char)}, "does not end in a flexible byte array", false},
 	}

@@ -175,27 +175,38 @@ func TestSemantics(t *testing.T) {
 		want  uint64
 	}{
 		"neg": {append([]bpf.Instruction{
-			bpf.LoadConstant{Dst: bpf.RegA, Val: 5}, bpf.NegateA{}}, retIf(bpf.JumpEqual, 0xfffffffb)...), 1},
+			bpf.LoadConstant{Dst: bpf.RegA, Val: 5}, bpf.NegateA{},
+		}, retIf(bpf.JumpEqual, 0xfffffffb)...), 1},
 		"ldx len is the wire length": {append([]bpf.Instruction{
-			imm, bpf.TXA{}}, retIf(bpf.JumpEqual, wirelen)...), 1},
+			imm, bpf.TXA{},
+		}, retIf(bpf.JumpEqual, wirelen)...), 1},
 		"ld len is the wire length": {append([]bpf.Instruction{
-			bpf.LoadExtension{Num: bpf.ExtLen}}, retIf(bpf.JumpEqual, wirelen)...), 1},
+			bpf.LoadExtension{Num: bpf.ExtLen},
+		}, retIf(bpf.JumpEqual, wirelen)...), 1},
 		"shift left by 33 uses five bits": {append([]bpf.Instruction{
-			bpf.LoadConstant{Dst: bpf.RegA, Val: 3}, bpf.LoadConstant{Dst: bpf.RegX, Val: 33},
-			bpf.ALUOpX{Op: bpf.ALUOpShiftLeft}}, retIf(bpf.JumpEqual, 6)...), 1},
+			bpf.LoadConstant{Dst: bpf.RegA, Val: 3},
+			bpf.LoadConstant{Dst: bpf.RegX, Val: 33},
+			bpf.ALUOpX{Op: bpf.ALUOpShiftLeft},
+		}, retIf(bpf.JumpEqual, 6)...), 1},
 		"shift right by 32 uses five bits": {append([]bpf.Instruction{
-			bpf.LoadConstant{Dst: bpf.RegA, Val: 3}, bpf.LoadConstant{Dst: bpf.RegX, Val: 32},
-			bpf.ALUOpX{Op: bpf.ALUOpShiftRight}}, retIf(bpf.JumpEqual, 3)...), 1},
+			bpf.LoadConstant{Dst: bpf.RegA, Val: 3},
+			bpf.LoadConstant{Dst: bpf.RegX, Val: 32},
+			bpf.ALUOpX{Op: bpf.ALUOpShiftRight},
+		}, retIf(bpf.JumpEqual, 3)...), 1},
 		"caplen and not the wire length bounds loads": {append([]bpf.Instruction{
-			bpf.LoadAbsolute{Off: 4, Size: 1}}, retIf(bpf.JumpGreaterOrEqual, 0)...), 0},
+			bpf.LoadAbsolute{Off: 4, Size: 1},
+		}, retIf(bpf.JumpGreaterOrEqual, 0)...), 0},
 		"a sum of offsets does not wrap": {append([]bpf.Instruction{
 			bpf.LoadConstant{Dst: bpf.RegX, Val: 0xffffffff},
-			bpf.LoadIndirect{Off: 1, Size: 1}}, retIf(bpf.JumpGreaterOrEqual, 0)...), 0},
+			bpf.LoadIndirect{Off: 1, Size: 1},
+		}, retIf(bpf.JumpGreaterOrEqual, 0)...), 0},
 		"a negative displacement does not wrap": {append([]bpf.Instruction{
 			bpf.LoadConstant{Dst: bpf.RegX, Val: 2},
-			bpf.LoadIndirect{Off: 0xffffffff, Size: 1}}, retIf(bpf.JumpGreaterOrEqual, 0)...), 0},
+			bpf.LoadIndirect{Off: 0xffffffff, Size: 1},
+		}, retIf(bpf.JumpGreaterOrEqual, 0)...), 0},
 		"comparisons are unsigned": {append([]bpf.Instruction{
-			bpf.LoadConstant{Dst: bpf.RegA, Val: 1}}, retIf(bpf.JumpGreaterThan, 0x80000000)...), 0},
+			bpf.LoadConstant{Dst: bpf.RegA, Val: 1},
+		}, retIf(bpf.JumpGreaterThan, 0x80000000)...), 0},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
