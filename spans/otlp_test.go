@@ -27,20 +27,22 @@ import (
 )
 
 func testEnvelope() (Resource, Scope) {
-	return Resource{
-			SchemaURL: "https://opentelemetry.io/schemas/1.43.0",
-			Attrs: []ResourceAttr{ // sorted, as the SDK sorts them
-				{Key: "host.id", Type: TypeString, Str: "abc"},
-				{Key: "process.command_args", Type: TypeList, List: []string{"otel-kprobe", "packets", ""}},
-				{Key: "service.name", Type: TypeString, Str: "otel-kprobe"},
-				{Key: "x.bool", Type: TypeBool, Int: 1},
-				{Key: "x.double", Type: TypeDouble, Dbl: -2.5},
-				{Key: "x.int", Type: TypeInt, Int: -7},
-			},
-		}, Scope{
-			Name: "github.com/otel-kprobe/otel-kprobe", Version: "0.1.0",
-			SchemaURL: "https://opentelemetry.io/schemas/1.43.0",
-		}
+	resource := Resource{
+		SchemaURL: "https://opentelemetry.io/schemas/1.43.0",
+		Attrs: []ResourceAttr{ // sorted, as the SDK sorts them
+			{Key: "host.id", Type: TypeString, Str: "abc"},
+			{Key: "process.command_args", Type: TypeList, List: []string{"otel-kprobe", "packets", ""}},
+			{Key: "service.name", Type: TypeString, Str: "otel-kprobe"},
+			{Key: "x.bool", Type: TypeBool, Int: 1},
+			{Key: "x.double", Type: TypeDouble, Dbl: -2.5},
+			{Key: "x.int", Type: TypeInt, Int: -7},
+		},
+	}
+	scope := Scope{
+		Name: "github.com/otel-kprobe/otel-kprobe", Version: "0.1.0",
+		SchemaURL: "https://opentelemetry.io/schemas/1.43.0",
+	}
+	return resource, scope
 }
 
 // encode makes a ResourceSpans message of a trace and decodes it with the
