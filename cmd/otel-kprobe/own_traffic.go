@@ -143,7 +143,7 @@ func sourceFor(to netip.AddrPort) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+	return plain(addrPort(conn.LocalAddr())).Addr(), nil
 }
 
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
@@ -170,10 +170,15 @@ func boundTo(fd int) (netip.AddrPort, bool) {
 
 // flowOf has the addresses as bindFor gives them, so that the two are equal.
 func flowOf(conn *net.TCPConn) flow {
-	return flow{
-		plain(conn.LocalAddr().(*net.TCPAddr).AddrPort()),
-		plain(conn.RemoteAddr().(*net.TCPAddr).AddrPort()),
+	return flow{plain(addrPort(conn.LocalAddr())), plain(addrPort(conn.RemoteAddr()))}
+}
+
+// addrPort is the address of a TCP or UDP socket; that of another is invalid.
+func addrPort(a net.Addr) netip.AddrPort {
+	if a, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
+		return a.AddrPort()
 	}
+	return netip.AddrPort{}
 }
 
 // plain leaves out what packets do not have: zones, and IPv4 as IPv6.

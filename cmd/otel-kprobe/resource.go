@@ -87,7 +87,7 @@ func newResource(ctx context.Context, h host, instance string, logger *slog.Logg
 	r := spans.Resource{SchemaURL: semconv.SchemaURL}
 	for _, kv := range described.Attributes() {
 		r.Attrs = append(r.Attrs, spans.ResourceAttr{
-			Key: string(kv.Key), Type: spans.TypeString, Str: kv.Value.Emit(),
+			Key: string(kv.Key), Type: spans.TypeString, Str: kv.Value.String(),
 		})
 	}
 	return r

@@ -109,24 +109,31 @@ func TestBadEnvironment(t *testing.T) {
 		stern string
 	}{
 		{
-			"exporter", nil, map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"},
+			"exporter", nil,
+			map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"},
 			`read OTEL_TRACES_EXPORTER: "zipkin" is none of otlp, console, none`,
 		},
 		{
-			"protocol", []string{"--otlp"}, map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+			"protocol",
+			[]string{"--otlp"},
+			map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
 			`read OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf" is not supported, only grpc is; use the endpoint's gRPC port (4317)`,
 		},
 		{
-			"protocol of traces", []string{"--otlp"},
+			"protocol of traces",
+			[]string{"--otlp"},
 			map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"},
 			`read OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/json" is not supported, only grpc is; use the endpoint's gRPC port (4317)`,
 		},
 		{
-			"endpoint", nil, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4317"},
+			"endpoint", nil,
+			map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4317"},
 			`read OTEL_EXPORTER_OTLP_ENDPOINT: "127.0.0.1:4317" is no URL: write http://HOST:PORT, or https:// for TLS`,
 		},
 		{
-			"endpoint of traces", []string{"--otlp"}, map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://[::1"},
+			"endpoint of traces",
+			[]string{"--otlp"},
+			map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://[::1"},
 			`read OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "http://[::1" is no URL: write http://HOST:PORT, or https:// for TLS`,
 		},
 	} {
@@ -186,11 +193,13 @@ func TestPacketsSettings(t *testing.T) {
 		{"backend", []string{"--backend", "kprobe"}, func(s *packetsSettings) { s.backend = "kprobe" }},
 		{"entry only", []string{"--entry-only"}, func(s *packetsSettings) { s.entryOnly = true }},
 		{
-			"ends", []string{"--duration", "1m30s", "--limit-traces", "5"},
+			"ends",
+			[]string{"--duration", "1m30s", "--limit-traces", "5"},
 			func(s *packetsSettings) { s.duration, s.limit = 90*time.Second, 5 },
 		},
 		{
-			"files", []string{"--ready-file", "a", "--summary-file", "b", "--record", "c"},
+			"files",
+			[]string{"--ready-file", "a", "--summary-file", "b", "--record", "c"},
 			func(s *packetsSettings) { s.readyFile, s.summaryFile, s.record = "a", "b", "c" },
 		},
 		{"ring", []string{"--ring-size", "65536"}, func(s *packetsSettings) { s.ringBytes = 65536 }},
