@@ -46,7 +46,7 @@ generate: deps ## Build the BPF objects anew
 
 .PHONY: lint
 lint: ## Run golangci-lint over both modules
-	lint=$$(test/backends/build.sh golangci-lint); $$lint run ./...; cd test; $$lint run ./...
+	lint=$$(test/backends/build.sh golangci-lint); $$lint run --build-tags vm ./...; cd test; $$lint run --build-tags vm ./...
 
 .PHONY: test-kernels
 test-kernels: build vm-images ## Scenarios on real kernels (KERNELS="6.12" for one)

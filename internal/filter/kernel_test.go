@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"testing"
 
@@ -76,7 +77,7 @@ func newInput(t testing.TB) *ebpf.Map {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.Close() })
+	closeLater(t, m)
 	return m
 }
 
@@ -104,7 +105,7 @@ func TestKernelAgreesWithReference(t *testing.T) {
 				}
 				for _, l := range []Layer{L2, L3} {
 					prog := load(t, ebpf.SocketFilter, m, p, l, o)
-					defer prog.Close()
+					closeLater(t, prog)
 					for _, pk := range all {
 						want := uint32(reference(t, p.classic(l), pk.from(l)))
 						if got := verdict(t, prog, m, pk.from(l)); got != want {
@@ -156,7 +157,7 @@ func TestKernelRandomPrograms(t *testing.T) {
 				}
 				matched += int(want)
 			}
-			prog.Close()
+			closeLater(t, prog)
 		}
 		if matched < 100 || matched > 1100 {
 			t.Errorf("%d of 1200 match: the programs are too trivial to prove anything", matched)
@@ -174,7 +175,7 @@ func TestKernelProgramTypes(t *testing.T) {
 	for _, o := range kernelModes(t) {
 		for _, kind := range []ebpf.ProgramType{ebpf.Kprobe, ebpf.RawTracepoint, ebpf.SchedCLS, ebpf.XDP} {
 			for _, l := range []Layer{L2, L3} {
-				load(t, kind, m, p, l, o).Close()
+				closeLater(t, load(t, kind, m, p, l, o))
 			}
 		}
 	}
@@ -197,7 +198,7 @@ func TestKernelUnmappedAddress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer prog.Close()
+		closeLater(t, prog)
 		// Direct loads read zero, the helper's failure rejects.
 		want := uint32(0)
 		if o.Mode == LoadDirect {
@@ -239,4 +240,14 @@ func BenchmarkKernel(b *testing.B) {
 			})
 		}
 	}
+}
+
+// closeLater closes what a test has made when the test is over.
+func closeLater(t testing.TB, c io.Closer) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

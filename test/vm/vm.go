@@ -70,8 +70,10 @@ func Run(ctx context.Context, spec Spec, cmd ...string) (exit int, err error) {
 	if err != nil {
 		return machineFailed, fmt.Errorf("create the machine's report file: %w", err)
 	}
-	report.Close()
 	defer os.Remove(report.Name())
+	if err := report.Close(); err != nil {
+		return machineFailed, fmt.Errorf("create the machine's report file: %w", err)
+	}
 
 	var harness bytes.Buffer
 	args := append([]string{"--report", report.Name()}, spec.args()...)
