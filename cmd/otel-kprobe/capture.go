@@ -9,7 +9,6 @@ import (
 
 	"github.com/cilium/ebpf/ringbuf"
 
-	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/recording"
 )
 
@@ -25,10 +24,22 @@ const (
 	recordsPerLook = 1024
 )
 
+// ringReader is what capture needs of a *ringbuf.Reader.
+type ringReader interface {
+	SetDeadline(t time.Time)
+	ReadInto(record *ringbuf.Record) error
+	AvailableBytes() int
+}
+
+// idleEvicter is what capture needs of *bpf.Objects.
+type idleEvicter interface {
+	EvictIdle(beforeMonoNs uint64) (evicted int, err error)
+}
+
 // capture reads the ring buffer into a pipeline.
 type capture struct {
-	objects  *bpf.Objects
-	reader   *ringbuf.Reader
+	objects  idleEvicter
+	reader   ringReader
 	pipeline *pipeline
 	recorder *recording.Writer // nil without --record
 	monoNs   func() uint64     // CLOCK_MONOTONIC of the kernel
