@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -36,6 +37,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	if err != nil {
 		return nil, err
 	}
+	types := readKernelTypes()
 	symbols := kernel.LazySymbols(kernel.KallsymsPath)
 	selection, err := selectFunctions(backend, s, symbols)
 	if err != nil {
@@ -43,7 +45,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	}
 	total := len(selection.Functions)
 	progress(0, total)
-	objects, err := loadObjects(backend, selection.Functions, s)
+	objects, err := loadObjects(backend, selection.Functions, s, types)
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
@@ -110,7 +112,7 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 }
 
 // loadObjects loads the programs for these functions with the filters built in.
-func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings) (*bpf.Objects, error) {
+func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, types func() (kernelTypes, error)) (*bpf.Objects, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
@@ -130,26 +132,48 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		Interface:  s.ifname,
 		EntryOnly:  s.entryOnly,
 	}
-	if err := adaptToKernel(&options, s.pcap); err != nil {
+	if err := adaptToKernel(&options, s.pcap, types); err != nil {
 		return nil, err
 	}
 	return bpf.Load(options)
 }
 
+// kernelTypes is what programs are adapted to, from the BTF of vmlinux.
+type kernelTypes struct {
+	spec      *btf.Spec
+	hasReason bool // see hasDropReason
+}
+
+// readKernelTypes begins to read the kernel's BTF and gives what waits for it.
+// It takes as long as choosing the functions, which other readers of BTF do:
+// this one is the library's, which also relocates programs by it.
+func readKernelTypes() func() (kernelTypes, error) {
+	read := sync.OnceValues(func() (kernelTypes, error) {
+		spec, err := btf.LoadKernelSpec()
+		if err != nil {
+			return kernelTypes{}, fmt.Errorf("read the kernel's BTF: %w", err)
+		}
+		return kernelTypes{spec, hasDropReason(spec)}, nil
+	})
+	go func() { _, _ = read() }() // the caller asks again
+	return read
+}
+
 // adaptToKernel sets what depends on the running kernel's BTF.
-func adaptToKernel(o *bpf.Options, pcap *filter.Program) error {
-	types, err := btf.LoadKernelSpec()
+func adaptToKernel(o *bpf.Options, pcap *filter.Program, read func() (kernelTypes, error)) error {
+	types, err := read()
 	if err != nil {
-		return fmt.Errorf("read the kernel's BTF: %w", err)
+		return err
 	}
 	o.HasFuncIP = o.Kind == bpf.Session || kernel.HasFuncIP()
-	o.HasReason = hasDropReason(types)
+	o.HasReason = types.hasReason
+	o.KernelTypes = types.spec
 	inject := filter.Options{Mode: filter.LoadProbe}
 	if o.Kind == bpf.Session {
-		if o.KfuncIDs, err = kfuncIDs(types, bpf.Kfuncs()); err != nil {
+		if o.KfuncIDs, err = kfuncIDs(types.spec, bpf.Kfuncs()); err != nil {
 			return err
 		}
-		if inject.Direct, err = filter.ResolveDirect(types); err != nil {
+		if inject.Direct, err = filter.ResolveDirect(types.spec); err != nil {
 			return err
 		}
 		inject.Mode = filter.LoadDirect
