@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -103,8 +104,8 @@ func (c *checker) version() int {
 func (c *checker) kernel() Finding {
 	f := Finding{Name: FindingKernel, Status: StatusOK, Detail: c.release + " " + c.machine}
 	switch {
-	case c.arch != "amd64" && c.arch != "arm64":
-		f.Status, f.Fix = StatusMissing, "run it on amd64 or arm64"
+	case c.arch != "amd64":
+		f.Status, f.Fix = StatusMissing, "run it on amd64"
 		f.Detail = fmt.Sprintf("the architecture %s is not supported", c.arch)
 	case c.version() < 5<<8|10:
 		f.Status, f.Fix = StatusMissing, "boot Linux 5.10 or later"
@@ -126,8 +127,19 @@ func (c *checker) kprobes() Finding {
 	case err == nil && enabled == "0":
 		f.Status, f.Detail = StatusMissing, "kprobes are switched off"
 		f.Fix = "write 1 to /sys/kernel/debug/kprobes/enabled"
+	case c.paranoid() && !c.caps.has(capSysAdmin) && len(c.caps.lacking()) == 0:
+		f.Status, f.Detail = StatusMissing, "single kprobes need CAP_SYS_ADMIN while kernel.perf_event_paranoid is 3 or more"
+		f.Fix = "run it as root, or set 'sysctl kernel.perf_event_paranoid=2'"
 	}
 	return f
+}
+
+// paranoid is true when only CAP_SYS_ADMIN may open perf events: Debian and
+// Ubuntu know a level 3 that takes CAP_PERFMON's right away.
+func (c *checker) paranoid() bool {
+	text, err := c.text("/proc/sys/kernel/perf_event_paranoid")
+	level, convErr := strconv.Atoi(text)
+	return err == nil && convErr == nil && level >= 3
 }
 
 func (c *checker) btf() Finding {

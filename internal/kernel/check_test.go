@@ -122,6 +122,15 @@ func machines() map[string]machine {
 			m.ringErr = errors.New("operation not permitted")
 		}),
 		"fine capabilities": debian(func(m *machine) { m.files["/proc/self/status"] = "CapEff:\t000000c000000000\n" }),
+		"paranoid with capabilities": debian(func(m *machine) {
+			m.release, m.funcs = "6.1.0-50-cloud-amd64", nil
+			m.files["/proc/self/status"] = "CapEff:\t000000c000000000\n"
+			m.files["/proc/sys/kernel/perf_event_paranoid"] = "3\n"
+		}),
+		"paranoid as root": debian(func(m *machine) {
+			m.release, m.funcs = "6.1.0-50-cloud-amd64", nil
+			m.files["/proc/sys/kernel/perf_event_paranoid"] = "3\n"
+		}),
 		"no tracefs": debian(func(m *machine) {
 			m.without("/sys/kernel/tracing/available_filter_functions", "/sys/kernel/tracing/events/enable")
 		}),
@@ -187,7 +196,8 @@ func compareGolden(t *testing.T, name, got string) {
 
 func TestCannotTrace(t *testing.T) {
 	fine := map[string]bool{
-		"everything": true, "no session": true, "no fprobe": true, "old": true, "integrity": true,
+		"everything":       true,
+		"paranoid as root": true, "no session": true, "no fprobe": true, "old": true, "integrity": true,
 		"fine capabilities": true, "tracefs in debugfs": true, "no JIT": true,
 	}
 	for name, m := range machines() {
