@@ -31,16 +31,18 @@ static __noinline u32 filter_l3(u64 data, u32 caplen, u32 wirelen)
 /* alloc_skb leaves network_header 0 and mac_header ~0 until they are known. */
 static __always_inline int has_network_header(const struct skb_view *view)
 {
-	return view->network_header != 0 && view->network_header != 0xffff;
+	return (u16)(view->network_header - 1) < 0xfffe;
 }
 
+/*
+ * Is there an Ethernet header before the network header, or, where that is not
+ * known yet, one at all? A mac_header of ~0 lies before no network header.
+ */
 static __always_inline int has_mac_header(const struct skb_view *view)
 {
-	if (view->mac_header == 0xffff)
-		return 0;
-	if (!has_network_header(view))
-		return view->mac_header != 0;
-	return view->network_header >= view->mac_header + ETHERNET_HEADER_BYTES;
+	if (has_network_header(view))
+		return view->network_header >= (u32)view->mac_header + ETHERNET_HEADER_BYTES;
+	return (u16)(view->mac_header - 1) < 0xfffe;
 }
 
 /* The namespace of the device, else of the socket; 0 when there is neither. */
@@ -103,10 +105,11 @@ static __always_inline int matches(u64 skb)
 {
 	struct skb_view view;
 
-	view_skb(&view, skb);
-	if (settings.mark_mask && (view.mark & settings.mark_mask) != settings.mark)
-		return 0;
+	view_packet(&view, skb);
 	if (!matches_pcap(&view))
+		return 0;
+	view_state(&view, skb);
+	if (settings.mark_mask && (view.mark & settings.mark_mask) != settings.mark)
 		return 0;
 	if (settings.has_interface && !matches_interface(view.dev))
 		return 0;

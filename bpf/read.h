@@ -60,18 +60,45 @@ static __always_inline u8 read_u8(u64 address)
 	return READ_RAW(u8, address);
 }
 
-static __always_inline void view_skb(struct skb_view *view, u64 address)
+#define SKB_OFFSET(member) ((u64)bpf_core_field_offset(struct sk_buff, member))
+
+/*
+ * Reads what tells where the packet is. Two members that lie side by side, as
+ * they do since long, take one load: each load costs eight instructions, for
+ * the JIT checks its address. The verifier drops the branch not taken.
+ */
+static __always_inline void view_packet(struct skb_view *view, u64 address)
+{
+	void *skb = bpf_rdonly_cast((void *)(address - RAW_BYTES), settings.raw_bytes_id) + RAW_BYTES;
+	u64 both;
+
+	view->head = *(volatile u64 *)(skb + SKB_OFFSET(head));
+	view->data = *(volatile u64 *)(skb + SKB_OFFSET(data));
+	if (SKB_OFFSET(data_len) == SKB_OFFSET(len) + 4) {
+		both = *(volatile u64 *)(skb + SKB_OFFSET(len));
+		view->len = both;
+		view->data_len = both >> 32;
+	} else {
+		view->len = *(volatile u32 *)(skb + SKB_OFFSET(len));
+		view->data_len = *(volatile u32 *)(skb + SKB_OFFSET(data_len));
+	}
+	if (SKB_OFFSET(mac_header) == SKB_OFFSET(network_header) + 2) {
+		both = *(volatile u32 *)(skb + SKB_OFFSET(network_header));
+		view->network_header = both;
+		view->mac_header = both >> 16;
+	} else {
+		view->network_header = *(volatile u16 *)(skb + SKB_OFFSET(network_header));
+		view->mac_header = *(volatile u16 *)(skb + SKB_OFFSET(mac_header));
+	}
+}
+
+/* Reads the rest of the view. */
+static __always_inline void view_state(struct skb_view *view, u64 address)
 {
 	struct sk_buff *skb = bpf_rdonly_cast((void *)address, settings.sk_buff_id);
 
-	view->head = (u64)skb->head;
-	view->data = (u64)skb->data;
 	view->dev = (u64)skb->dev;
-	view->len = skb->len;
-	view->data_len = skb->data_len;
 	view->mark = skb->mark;
-	view->network_header = skb->network_header;
-	view->mac_header = skb->mac_header;
 }
 
 #else
@@ -119,7 +146,7 @@ struct {
 } skb_copies SEC(".maps");
 
 /* One copy of the whole struct is cheaper than a helper call a member. */
-static __always_inline void view_skb(struct skb_view *view, u64 address)
+static __always_inline void view_packet(struct skb_view *view, u64 address)
 {
 	u32 zero = 0;
 	struct skb_copy *copy = bpf_map_lookup_elem(&skb_copies, &zero);
@@ -138,6 +165,16 @@ static __always_inline void view_skb(struct skb_view *view, u64 address)
 	view->mac_header = COPIED(copy->bytes, u16, mac_header);
 }
 
+static __always_inline void view_state(struct skb_view *view, u64 address)
+{
+}
+
 #endif
+
+static __always_inline void view_skb(struct skb_view *view, u64 address)
+{
+	view_packet(view, address);
+	view_state(view, address);
+}
 
 #endif
