@@ -179,10 +179,10 @@ func TestReplayLosesSpans(t *testing.T) {
 		{
 			"not in time",
 			func(int) (*coltracepb.ExportTraceServiceResponse, error) {
-				time.Sleep(400 * time.Millisecond)
+				time.Sleep(time.Second)
 				return nil, nil
 			},
-			map[string]string{"OTEL_EXPORTER_OTLP_TIMEOUT": "100"},
+			map[string]string{"OTEL_EXPORTER_OTLP_TIMEOUT": "400"},
 			"otel-kprobe: lost 135 spans on their way out: OTLP receiver @: DeadlineExceeded: context deadline exceeded",
 		},
 	} {
@@ -204,7 +204,7 @@ func TestReplayLosesSpans(t *testing.T) {
 
 // Nothing listens: status 4 with the count, as soon as the time-out is over.
 func TestReplayToNoCollector(t *testing.T) {
-	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "300")
+	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")
 	address, start := freePort(t), time.Now()
 	got := command(t, "replay", "--otlp="+address, recordPing)
 	want := "otel-kprobe: lost 135 spans on their way out: OTLP receiver " + address + ": Unavailable: "
@@ -251,7 +251,7 @@ func TestReplayBigTrace(t *testing.T) {
 
 // A receiver that stops half-way costs the spans from then on, no more.
 func TestReplayCollectorDies(t *testing.T) {
-	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "300")
+	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")
 	dead := status.Error(codes.Unavailable, "going down")
 	fake := startCollector(t, nil, func(n int) (*coltracepb.ExportTraceServiceResponse, error) {
 		if n > 2 {
