@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"golang.org/x/net/http/httpproxy"
 )
 
 const (
@@ -148,8 +148,8 @@ func warnUnreachable(ctx context.Context, target string, dial dialer, logger *sl
 // warnProxy says that a proxy of the environment is not used where we dial
 // ourselves.
 func warnProxy(target string, logger *slog.Logger) {
-	request := &http.Request{URL: &url.URL{Scheme: "https", Host: target}}
-	if proxy, err := http.ProxyFromEnvironment(request); err == nil && proxy != nil {
+	proxyFor := httpproxy.FromEnvironment().ProxyFunc()
+	if proxy, err := proxyFor(&url.URL{Scheme: "https", Host: target}); err == nil && proxy != nil {
 		logger.Warn("HTTPS_PROXY is not used: spans go to the endpoint directly, so that their packets can be left out of the traces",
 			"endpoint", target)
 	}

@@ -105,3 +105,15 @@ func TestWarnUnreachable(t *testing.T) {
 		})
 	}
 }
+
+func TestWarnProxy(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "http://proxy:3128")
+	t.Setenv("NO_PROXY", "near")
+	for target, want := range map[string]bool{"collector:4317": true, "near:4317": false, "localhost:4317": false} {
+		var log bytes.Buffer
+		warnProxy(target, newLogger(&log))
+		if got := strings.HasPrefix(log.String(), `level=WARN msg="HTTPS_PROXY is not used: `); got != want {
+			t.Errorf("%s: log %q", target, log.String())
+		}
+	}
+}

@@ -12,6 +12,9 @@ The filter is a pcap-filter(7) expression, as tcpdump takes it; without one ever
 packet is followed. Spans go where --exporter says: by default to an OTLP endpoint
 when --otlp or OTEL_EXPORTER_OTLP_ENDPOINT names one, else to the terminal.
 
+SIGINT (Ctrl-C) or SIGTERM ends it without losing anything; a second one ends it at
+once.
+
 Environment: every OTEL_EXPORTER_OTLP_* of the OTLP/gRPC exporter, OTEL_SERVICE_NAME,
 OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_EXPORTER (otlp, console, none), OTEL_SDK_DISABLED,
 NO_COLOR.
