@@ -1,18 +1,24 @@
 package bpf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/event"
 )
 
-// modeBits is the size of the index into modes; session.bpf.c has the same.
-const modeBits = 16
+// modeBits and displacementBits are MODE_BITS and DISPLACEMENT_BITS of
+// session.bpf.c.
+const (
+	modeBits         = 14
+	displacementBits = 10
+)
 
-// multiplierTries bounds the search for a hash without collisions. With 2,000
-// functions one try in some thousands succeeds and most fail early.
-const multiplierTries = 1 << 20
+// multiplierTries bounds the search. Two functions of which 24 bits of the hash
+// are equal make a try fail: with 2,000 functions about one in ten.
+const multiplierTries = 256
 
 // Mode says how the session program treats one function.
 type Mode struct {
@@ -47,15 +53,20 @@ func (o *Objects) SetModes(modes map[uint64]Mode) error {
 	for addr, mode := range modes {
 		encoded = append(encoded, addrMode{addr, mode.encode()})
 	}
-	table, multiplier, err := hashModes(encoded)
+	hash, err := hashModes(encoded)
 	if err != nil {
 		return err
 	}
-	if err := o.vars["modes"].Set(table); err != nil {
-		return fmt.Errorf("write how each function is treated: %w", err)
-	}
-	if err := o.vars["modes_multiplier"].Set(multiplier); err != nil {
-		return fmt.Errorf("write how each function is treated: %w", err)
+	return errors.Join(
+		o.setVariable("modes", &hash.modes),
+		o.setVariable("modes_displacements", &hash.displacements),
+		o.setVariable("modes_multiplier", hash.multiplier),
+	)
+}
+
+func (o *Objects) setVariable(name string, value any) error {
+	if err := o.vars[name].Set(value); err != nil {
+		return fmt.Errorf("write BPF variable %s: %w", name, err)
 	}
 	return nil
 }
@@ -65,26 +76,89 @@ type addrMode struct {
 	mode uint16
 }
 
-// hashModes searches the multiplier under which functions share an entry of
-// the table only when they are treated alike.
-func hashModes(modes []addrMode) (*[1 << modeBits]uint16, uint64, error) {
-	var (
-		table  [1 << modeBits]uint16
-		usedBy [1 << modeBits]uint32 // the try that wrote the entry of table
-	)
+// modeHash finds the mode of a function; mode_of in session.bpf.c does the same.
+type modeHash struct {
+	multiplier    uint64
+	displacements [1 << displacementBits]uint16
+	modes         [1 << modeBits]uint16
+	used          [1 << modeBits]bool
+}
+
+// split returns where the displacement of a function is, and its index before
+// that is applied.
+func (h *modeHash) split(addr uint64) (bucket int, index uint16) {
+	hash := addr * h.multiplier
+	return int(hash >> (64 - displacementBits)), uint16(hash >> 40 & (1<<modeBits - 1))
+}
+
+func (h *modeHash) mode(addr uint64) uint16 {
+	bucket, index := h.split(addr)
+	return h.modes[index^h.displacements[bucket]]
+}
+
+// hashModes finds a hash under which functions share an entry only when they
+// are treated alike.
+func hashModes(functions []addrMode) (*modeHash, error) {
 	multiplier := uint64(0x9e3779b97f4a7c15) // 2^64 divided by the golden ratio
-search:
-	for try := uint32(1); try <= multiplierTries; try++ {
-		multiplier = multiplier*0x5851f42d4c957f2d + 0x14057b7ef767814f // Knuth's MMIX
-		multiplier |= 1
-		for _, m := range modes {
-			i := m.addr * multiplier >> (64 - modeBits)
-			if usedBy[i] == try && table[i] != m.mode {
-				continue search
-			}
-			table[i], usedBy[i] = m.mode, try
+	for range multiplierTries {
+		hash := &modeHash{multiplier: multiplier}
+		if hash.placeAll(functions) {
+			return hash, nil
 		}
-		return &table, multiplier, nil
+		multiplier = (multiplier*0x5851f42d4c957f2d + 0x14057b7ef767814f) | 1 // Knuth's MMIX
 	}
-	return nil, 0, errors.New("tell functions apart by a hash of their address: too many functions, choose fewer with a pattern")
+	return nil, errors.New("tell the probed functions apart by their addresses: too many functions, choose fewer with a pattern")
+}
+
+// placeAll gives the fullest buckets their displacement first, as long as there
+// is room. It reports whether every bucket got one.
+func (h *modeHash) placeAll(functions []addrMode) bool {
+	buckets := make([][]addrMode, 1<<displacementBits)
+	for _, f := range functions {
+		bucket, _ := h.split(f.addr)
+		buckets[bucket] = append(buckets[bucket], f)
+	}
+	slices.SortStableFunc(buckets, func(a, b []addrMode) int { return cmp.Compare(len(b), len(a)) })
+	for _, members := range buckets {
+		if !h.place(members) {
+			return false
+		}
+	}
+	return true
+}
+
+// place finds a displacement for the functions of one bucket.
+func (h *modeHash) place(members []addrMode) bool {
+	if len(members) == 0 {
+		return true
+	}
+	bucket, _ := h.split(members[0].addr)
+	for displacement := range uint16(1 << modeBits) {
+		if h.put(members, displacement) {
+			h.displacements[bucket] = displacement
+			return true
+		}
+	}
+	return false
+}
+
+// put enters the functions of one bucket, or none of them.
+func (h *modeHash) put(members []addrMode, displacement uint16) bool {
+	var fresh []uint16
+	for _, f := range members {
+		_, index := h.split(f.addr)
+		index ^= displacement
+		if !h.used[index] {
+			h.used[index], h.modes[index] = true, f.mode
+			fresh = append(fresh, index)
+			continue
+		}
+		if h.modes[index] != f.mode {
+			for _, i := range fresh {
+				h.used[i] = false
+			}
+			return false
+		}
+	}
+	return true
 }

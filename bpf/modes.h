@@ -14,8 +14,6 @@
 
 #include "kernel_types.h"
 
-#define MODE_BITS 16
-
 /* What modes holds. Zero: the skb is the first argument, and nothing special. */
 enum function_mode {
 	MODE_ARGUMENT = 7,      /* mask: number of the argument register, from 0 */

@@ -19,17 +19,25 @@
 extern _Bool bpf_session_is_return(void *ctx) __ksym;
 extern u64 *bpf_session_cookie(void *ctx) __ksym;
 
+#define MODE_BITS 14
+#define DISPLACEMENT_BITS 10
+
 /*
- * Indexed by a hash of the function's address. User space chooses the
- * multiplier so that no two probed functions share an entry, except those that
- * want the same there.
+ * A perfect hash of the functions' addresses (hash and displace,
+ * https://cmph.sourceforge.net/papers/esa09.pdf): user space chooses the
+ * multiplier and the displacements so that no two probed functions share an
+ * entry of modes, except those that want the same there.
  */
 u64 modes_multiplier = 0;
+u16 modes_displacements[1 << DISPLACEMENT_BITS] = {};
 u16 modes[1 << MODE_BITS] = {};
 
 static __always_inline u32 mode_of(u64 func)
 {
-	return modes[(func * modes_multiplier) >> (64 - MODE_BITS)];
+	u64 hash = func * modes_multiplier;
+	u64 index = hash >> 40 ^ modes_displacements[hash >> (64 - DISPLACEMENT_BITS)];
+
+	return modes[index & ((1 << MODE_BITS) - 1)];
 }
 
 /* Keeps clang from merging loads into one at a computed offset of the context,

@@ -26,23 +26,24 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	sessionMapCpuStates        = "cpu_states"
-	sessionMapOwnFlows         = "own_flows"
-	sessionMapRing             = "ring"
-	sessionMapSlots            = "slots"
-	sessionMapTracked          = "tracked"
-	sessionProgConsumeSkb      = "consume_skb"
-	sessionProgEndDeferred     = "end_deferred"
-	sessionProgEndFreed        = "end_freed"
-	sessionProgEndMerged       = "end_merged"
-	sessionProgEvict           = "evict"
-	sessionProgKfreeSkb        = "kfree_skb"
-	sessionProgProbe           = "probe"
-	sessionVarFunctionModeType = "function_mode_type"
-	sessionVarLive             = "live"
-	sessionVarModes            = "modes"
-	sessionVarModesMultiplier  = "modes_multiplier"
-	sessionVarSettings         = "settings"
+	sessionMapCpuStates          = "cpu_states"
+	sessionMapOwnFlows           = "own_flows"
+	sessionMapRing               = "ring"
+	sessionMapSlots              = "slots"
+	sessionMapTracked            = "tracked"
+	sessionProgConsumeSkb        = "consume_skb"
+	sessionProgEndDeferred       = "end_deferred"
+	sessionProgEndFreed          = "end_freed"
+	sessionProgEndMerged         = "end_merged"
+	sessionProgEvict             = "evict"
+	sessionProgKfreeSkb          = "kfree_skb"
+	sessionProgProbe             = "probe"
+	sessionVarFunctionModeType   = "function_mode_type"
+	sessionVarLive               = "live"
+	sessionVarModes              = "modes"
+	sessionVarModesDisplacements = "modes_displacements"
+	sessionVarModesMultiplier    = "modes_multiplier"
+	sessionVarSettings           = "settings"
 )
 
 // loadSession returns the embedded CollectionSpec for session.
@@ -111,11 +112,12 @@ type sessionMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionVariableSpecs struct {
-	FunctionModeType *ebpf.VariableSpec `ebpf:"function_mode_type"`
-	Live             *ebpf.VariableSpec `ebpf:"live"`
-	Modes            *ebpf.VariableSpec `ebpf:"modes"`
-	ModesMultiplier  *ebpf.VariableSpec `ebpf:"modes_multiplier"`
-	Settings         *ebpf.VariableSpec `ebpf:"settings"`
+	FunctionModeType   *ebpf.VariableSpec `ebpf:"function_mode_type"`
+	Live               *ebpf.VariableSpec `ebpf:"live"`
+	Modes              *ebpf.VariableSpec `ebpf:"modes"`
+	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
+	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
+	Settings           *ebpf.VariableSpec `ebpf:"settings"`
 }
 
 // sessionObjects contains all objects after they have been loaded into the kernel.
@@ -159,11 +161,12 @@ func (m *sessionMaps) Close() error {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionVariables struct {
-	FunctionModeType *ebpf.Variable `ebpf:"function_mode_type"`
-	Live             *ebpf.Variable `ebpf:"live"`
-	Modes            *ebpf.Variable `ebpf:"modes"`
-	ModesMultiplier  *ebpf.Variable `ebpf:"modes_multiplier"`
-	Settings         *ebpf.Variable `ebpf:"settings"`
+	FunctionModeType   *ebpf.Variable `ebpf:"function_mode_type"`
+	Live               *ebpf.Variable `ebpf:"live"`
+	Modes              *ebpf.Variable `ebpf:"modes"`
+	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`
+	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
+	Settings           *ebpf.Variable `ebpf:"settings"`
 }
 
 // sessionPrograms contains all programs after they have been loaded into the kernel.

@@ -1,0 +1,158 @@
+package bpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
+)
+
+// recordCase is a record as the kernel writes it and the event that it is.
+type recordCase struct {
+	name   string
+	record any
+	want   event.Event
+}
+
+func recordCases() []recordCase {
+	return []recordCase{
+		{
+			name: "frame",
+			record: classicFrameRecord{
+				Kind: 1, Flags: 1, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, Func: 6, Stack: 7, EnterMonoNs: 8,
+				ExitMonoNs: 9, Ret: 10, Len: 11, Mark: 12, Facts: 13, Ordinal: 14,
+			},
+			want: event.Event{Kind: event.KindFrame, Frame: event.Frame{
+				Flags: event.FrameEntryOnly, CPU: 2, TID: 3, Journey: 4, Skb: 5, Func: 6, Stack: 7, EnterMonoNs: 8,
+				ExitMonoNs: 9, Return: 10, Len: 11, Mark: 12, Facts: 13, Ordinal: 14,
+			}},
+		},
+		{
+			name: "facts",
+			record: classicFactsRecord{
+				Kind: 2, Flags: 15, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Number: 7, Tgid: 8, Netns: 9,
+				Ifindex: 10, Mtu: 11, Mark: 12, Len: 13, TcpSeq: 14, TcpAck: 15, SourcePort: 16, DestinationPort: 17,
+				IcmpId: 18, IcmpSeq: 19, EtherType: 20, Family: 21, Protocol: 22, TcpFlags: 23, IcmpType: 24,
+				IcmpCode: 25, Source: [16]uint8{26, 15: 27}, Destination: [16]uint8{28, 15: 29},
+				Interface: [16]uint8{30, 15: 31}, Comm: [16]uint8{32, 15: 33},
+			},
+			want: event.Event{Kind: event.KindFacts, Facts: event.Facts{
+				Flags: event.FactsStart | event.FactsTuple | event.FactsPorts | event.FactsICMP,
+				CPU:   2, TID: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Number: 7, TGID: 8, NetNS: 9,
+				Ifindex: 10, MTU: 11, Mark: 12, Len: 13, TCPSeq: 14, TCPAck: 15, SourcePort: 16, DestinationPort: 17,
+				ICMPID: 18, ICMPSeq: 19, EtherType: 20, Family: 21, Protocol: 22, TCPFlags: 23, ICMPType: 24,
+				ICMPCode: 25, Source: [16]byte{26, 15: 27}, Destination: [16]byte{28, 15: 29},
+				Interface: [16]byte{30, 15: 31}, Comm: [16]byte{32, 15: 33},
+			}},
+		},
+		{
+			name:   "clone",
+			record: classicCloneRecord{Kind: 3, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, Parent: 6, AtMonoNs: 7},
+			want: event.Event{Kind: event.KindClone, Clone: event.Clone{
+				CPU: 2, Journey: 4, Skb: 5, Parent: 6, AtMonoNs: 7,
+			}},
+		},
+		{
+			name: "end",
+			record: classicEndRecord{
+				Kind: 4, How: 1, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Location: 7, Reason: 8, Entered: 9,
+			},
+			want: event.Event{Kind: event.KindEnd, End: event.End{
+				How: event.EndDropped, CPU: 2, Journey: 4, Skb: 5, AtMonoNs: 6, Location: 7, Reason: 8, Entered: 9,
+			}},
+		},
+	}
+}
+
+func raw(t testing.TB, record any) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := binary.Write(&b, binary.LittleEndian, record); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestDecode(t *testing.T) {
+	for _, tt := range recordCases() {
+		t.Run(tt.name, func(t *testing.T) {
+			data := raw(t, tt.record)
+			var got event.Event
+			if err := Decode(data, &got); err != nil {
+				t.Fatal(err)
+			}
+			clear(data) // the ring reuses it
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("event (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDecodeRefusesWhatIsNoRecord(t *testing.T) {
+	frame := raw(t, classicFrameRecord{Kind: 1})
+	tests := []struct {
+		name string
+		raw  []byte
+		want string
+	}{
+		{"empty", nil, "empty"},
+		{"kind zero", make([]byte, 80), "unknown kind 0"},
+		{"kind beyond the last", []byte{5, 0, 0, 0}, "unknown kind 5"},
+		{"one byte short", frame[:len(frame)-1], "kind 1 has 79 bytes, want 80"},
+		{"one byte more", append(bytes.Clone(frame), 0), "kind 1 has 81 bytes, want 80"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ev := event.Event{Kind: event.KindEnd}
+			err := Decode(tt.raw, &ev)
+			if !errors.Is(err, ErrRecord) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want ErrRecord with %q", err, tt.want)
+			}
+			if diff := cmp.Diff(event.Event{Kind: event.KindEnd}, ev); diff != "" {
+				t.Errorf("event changed on error (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, c := range recordCases() {
+		f.Add(raw(f, c.record))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var ev event.Event
+		if err := Decode(data, &ev); err != nil {
+			if !errors.Is(err, ErrRecord) {
+				t.Errorf("error %v does not wrap ErrRecord", err)
+			}
+			return
+		}
+		if len(data) != recordBytes(ev.Kind) || data[0] != byte(ev.Kind) {
+			t.Errorf("took %d bytes for a record of kind %d", len(data), ev.Kind)
+		}
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	for _, c := range recordCases() {
+		b.Run(c.name, func(b *testing.B) {
+			data := raw(b, c.record)
+			var ev event.Event
+			if n := testing.AllocsPerRun(100, func() { _ = Decode(data, &ev) }); n != 0 {
+				b.Fatalf("%v allocations a record, want none", n)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := Decode(data, &ev); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,169 @@
+//go:build vm
+
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// These tests load the programs into the running kernel. They need root:
+//
+//	go test -tags vm -c ./bpf && ./bpf.test -test.v -test.run Kernel
+//
+// verifiedLimit bounds the instructions that the verifier walks for one
+// program, which is what loading costs; the kernel's own limit is a million.
+const verifiedLimit = 6000
+
+// loading is one way in which a backend loads an object.
+type loading struct {
+	name       string
+	kind       Kind
+	attachType ebpf.AttachType
+}
+
+// loadings are those that the running kernel has.
+func loadings(t *testing.T, types *btf.Spec) []loading {
+	t.Helper()
+	ways := []loading{{"kprobe", Classic, ebpf.AttachNone}}
+	var enum *btf.Enum
+	if err := types.TypeByName("bpf_attach_type", &enum); err != nil {
+		t.Fatal(err)
+	}
+	has := func(name string) bool {
+		return slices.ContainsFunc(enum.Values, func(v btf.EnumValue) bool { return v.Name == name })
+	}
+	if has("BPF_TRACE_KPROBE_MULTI") {
+		ways = append(ways, loading{"multi", Classic, ebpf.AttachTraceKprobeMulti})
+	}
+	if has("BPF_TRACE_KPROBE_SESSION") {
+		ways = append(ways, loading{"session", Session, ebpf.AttachTraceKprobeSession})
+	}
+	return ways
+}
+
+func liveKfuncs(t *testing.T, types *btf.Spec) map[string]uint32 {
+	t.Helper()
+	ids := make(map[string]uint32)
+	for _, name := range Kfuncs() {
+		var f *btf.Func
+		if err := types.TypeByName(name, &f); errors.Is(err, btf.ErrNotFound) {
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		id, err := types.TypeID(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[name] = uint32(id)
+	}
+	return ids
+}
+
+// TestKernelLoadsEveryProgram loads all programs of the object in every way in
+// which a backend does, with every setting.
+func TestKernelLoadsEveryProgram(t *testing.T) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		t.Fatal(err)
+	}
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hasFuncIP := features.HaveProgramHelper(ebpf.Kprobe, asm.FnGetFuncIp) == nil
+	variants := map[string]Options{
+		"plain":      {},
+		"entry only": {EntryOnly: true},
+		"filters":    {NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo"},
+	}
+	for _, way := range loadings(t, types) {
+		for name, o := range variants {
+			t.Run(fmt.Sprint(way.name, "/", name), func(t *testing.T) {
+				o.Kind, o.AttachType = way.kind, way.attachType
+				o.RingBytes, o.CPUs = 1<<20, runtime.NumCPU()
+				o.HasFuncIP = hasFuncIP
+				o.KernelTypes, o.KfuncIDs = types, liveKfuncs(t, types)
+				o.Programs = allPrograms(t, way.kind)
+				loadAll(t, o)
+			})
+		}
+	}
+}
+
+func allPrograms(t *testing.T, kind Kind) []string {
+	t.Helper()
+	load := loadClassic
+	if kind == Session {
+		load = loadSession
+	}
+	spec, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for name := range spec.Programs {
+		names = append(names, name)
+	}
+	return names
+}
+
+func loadAll(t *testing.T, o Options) {
+	t.Helper()
+	objects, err := Load(o)
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+	defer objects.Close()
+	if o.Kind == Session {
+		if err := objects.SetModes(map[uint64]Mode{0xffffffff81000000: {Arg: 2, NoStart: true}}); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, program := range objects.Programs {
+		info, err := program.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		verified, ok := info.VerifiedInstructions()
+		if !ok {
+			continue // Linux 5.16+
+		}
+		t.Logf("%s: %d verified instructions", name, verified)
+		// The classic return program unrolls the walk over a list of clones.
+		if verified > verifiedLimit && name != ProgramLeave {
+			t.Errorf("%s: %d verified instructions, want at most %d", name, verified, verifiedLimit)
+		}
+	}
+	checkState(t, objects)
+}
+
+// checkState reads everything that user space reads of fresh objects.
+func checkState(t *testing.T, objects *Objects) {
+	t.Helper()
+	counters, err := objects.Counters()
+	if err != nil || counters != (Counters{}) {
+		t.Errorf("fresh counters %+v, error %v", counters, err)
+	}
+	if live, err := objects.Live(); err != nil || live != 0 {
+		t.Errorf("%d tracked skbs, error %v", live, err)
+	}
+	if count, err := objects.TrackedCount(); err != nil || count != 0 {
+		t.Errorf("%d entries of tracked skbs, error %v", count, err)
+	}
+	if evicted, err := objects.EvictIdle(^uint64(0)); err != nil || evicted != 0 {
+		t.Errorf("%d evicted, error %v", evicted, err)
+	}
+	if misses, err := objects.RecursionMisses(); err != nil || misses != 0 {
+		t.Errorf("%d recursion misses, error %v", misses, err)
+	}
+}
