@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
@@ -80,7 +81,10 @@ func (n *liveNames) Function(addr uint64) spans.Function {
 	if !ok {
 		return spans.Function{}
 	}
-	return spans.Function{Name: symbol.Name, Module: symbol.Module}
+	// A function that the compiler specialised is still that function:
+	// __netif_receive_skb_core.constprop.0.
+	name, _, _ := strings.Cut(symbol.Name, ".")
+	return spans.Function{Name: name, Module: symbol.Module}
 }
 
 // Location implements spans.Names.

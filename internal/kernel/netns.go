@@ -1,12 +1,9 @@
 package kernel
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -79,26 +76,4 @@ func inodeOf(path string) (uint32, error) {
 		return 0, &fs.PathError{Op: "stat", Path: path, Err: fs.ErrInvalid}
 	}
 	return uint32(st.Ino), nil
-}
-
-// ParseNetNS returns the inode number of the namespace that a user named: a
-// path (/proc/PID/ns/net, /run/netns/NAME), inode:NUMBER, or a name that
-// `ip netns` knows.
-func ParseNetNS(s string) (inode uint32, err error) {
-	if number, ok := strings.CutPrefix(s, "inode:"); ok {
-		v, err := strconv.ParseUint(number, 10, 32)
-		if err != nil || v == 0 {
-			return 0, fmt.Errorf("parse network namespace %q: inode: takes a positive number", s)
-		}
-		return uint32(v), nil
-	}
-	path := s
-	if !strings.Contains(s, "/") {
-		path = "/run/netns/" + s
-	}
-	inode, err = inodeOf(path)
-	if err != nil {
-		return 0, fmt.Errorf("find network namespace %q (give a path, a name of `ip netns`, or inode:NUMBER): %w", s, err)
-	}
-	return inode, nil
 }

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,23 +37,4 @@ func TestNetNSNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(blue, "blue") // its packets may still come
-}
-
-func TestParseNetNS(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ns")
-	writeFile(t, path, "")
-	want, err := inodeOf(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for s, want := range map[string]uint32{path: want, fmt.Sprintf("inode:%d", want): want, "inode:4026531840": 4026531840} {
-		if got, err := ParseNetNS(s); err != nil || got != want {
-			t.Errorf("ParseNetNS(%q) = %d, %v; want %d", s, got, err, want)
-		}
-	}
-	for _, s := range []string{"inode:", "inode:0", "inode:x", "inode:4294967296", "no-such-namespace", path + "x"} {
-		if got, err := ParseNetNS(s); err == nil {
-			t.Errorf("ParseNetNS(%q) = %d without an error", s, got)
-		}
-	}
 }

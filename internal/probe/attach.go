@@ -184,7 +184,7 @@ func multiOptions(functions []Function) link.KprobeMultiOptions {
 	addresses := make([]uintptr, 0, len(functions))
 	symbols := make([]string, 0, len(functions))
 	for _, f := range functions {
-		symbols = append(symbols, f.Name)
+		symbols = append(symbols, f.symbol())
 		if f.Addr != 0 {
 			addresses = append(addresses, uintptr(f.Addr))
 		}

@@ -54,12 +54,12 @@ func (a *Attachment) attachSingles(ctx context.Context, objects *bpf.Objects, o 
 // attachSingle attaches the return first, so that no entry goes unanswered.
 func attachSingle(objects *bpf.Objects, f Function, entryOnly bool) (entry, ret link.Link, err error) {
 	if !entryOnly {
-		ret, err = link.Kretprobe(f.Name, objects.Programs[bpf.ProgramLeave], nil)
+		ret, err = link.Kretprobe(f.symbol(), objects.Programs[bpf.ProgramLeave], nil)
 		if err != nil {
 			return nil, nil, err
 		}
 	}
-	entry, err = link.Kprobe(f.Name, objects.Programs[f.program()], nil)
+	entry, err = link.Kprobe(f.symbol(), objects.Programs[f.program()], nil)
 	if err != nil {
 		if ret != nil {
 			_ = ret.Close() // the first error is the one that tells the cause

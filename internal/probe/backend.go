@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -67,3 +68,6 @@ func (b Backend) Programs(functions []Function, entryOnly bool) []string {
 func (f Function) program() string {
 	return bpf.ProbeProgram(f.Arg, f.Indirect, f.NoStart, f.Clones)
 }
+
+// symbol is the function's name in the kernel's symbol table.
+func (f Function) symbol() string { return cmp.Or(f.Symbol, f.Name) }
