@@ -48,6 +48,10 @@ generate: deps ## Build the BPF objects anew
 lint: ## Run golangci-lint over both modules
 	lint=$$(test/backends/build.sh golangci-lint); $$lint run --build-tags vm ./...; cd test; $$lint run --build-tags vm ./...
 
+.PHONY: check-docs
+check-docs: build ## Hold the README's flags, targets and links to the program
+	test/docs.sh
+
 .PHONY: test-kernels
 test-kernels: build vm-images ## Scenarios on real kernels (KERNELS="6.12" for one)
 	test/kernels.sh $(KERNELS)

@@ -128,6 +128,7 @@ type classicProbeSettings struct {
 	Netns        uint32
 	Mark         uint32
 	MarkMask     uint32
+	ShedBytes    uint32
 	WakeupBytes  uint32
 	HasInterface uint8
 	HasFuncIp    uint8

@@ -22,4 +22,14 @@ static __always_inline u64 wakeup_flag(struct cpu_state *cpu)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
+/*
+ * When the reader falls behind, packets are left out as a whole: the rest of
+ * the ring is for those that are followed already, so that their traces are
+ * complete.
+ */
+static __always_inline int reader_is_behind(void)
+{
+	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= settings.shed_bytes;
+}
+
 #endif

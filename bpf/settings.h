@@ -10,6 +10,7 @@ struct probe_settings {
 	u32 netns;         /* 0: any; else the inode number of the network namespace */
 	u32 mark;          /* compared after mark_mask */
 	u32 mark_mask;     /* 0: any */
+	u32 shed_bytes;    /* begin no journey while this much of the ring is unread */
 	u32 wakeup_bytes;  /* wake the reader when this much of the ring is unread */
 	u8 has_interface;  /* compare interface */
 	u8 has_func_ip;    /* bpf_get_func_ip works for this program type (kprobe: 5.15+) */
@@ -17,7 +18,7 @@ struct probe_settings {
 	u8 entry_only;     /* report at entry, no returns */
 	u32 sk_buff_id;    /* BTF ids of structs in vmlinux, for the session object */
 	u32 raw_bytes_id;  /* struct ip_options, see read.h */
-	u8 interface[16];  /* NUL-padded */
+	u8 interface[16];  /* NUL-padded; at a multiple of 8, as it is compared in two halves */
 };
 
 const volatile struct probe_settings settings = {};

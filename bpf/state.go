@@ -12,11 +12,14 @@ import (
 type Counters struct {
 	SubmittedFrames uint64 // frame records that went into the ring
 	RingFullFrames  uint64 // frames lost because the ring was full
-	RingFullFacts   uint64 // facts or clones lost because the ring was full
-	RingFullEnds    uint64 // ends lost because the ring was full
-	TrackedFull     uint64 // skbs not followed because the map of tracked skbs was full
-	SlotsFull       uint64 // frames not followed to their return for want of a slot
-	ReturnsLost     uint64 // frames whose return was never seen
+	// RingFullFacts are facts and clones lost because the ring was full, and
+	// journeys that did not begin because half of it was unread: once for each
+	// function that the skb passed meanwhile.
+	RingFullFacts uint64
+	RingFullEnds  uint64 // ends lost because the ring was full
+	TrackedFull   uint64 // skbs not followed because the map of tracked skbs was full
+	SlotsFull     uint64 // frames not followed to their return for want of a slot
+	ReturnsLost   uint64 // frames whose return was never seen
 }
 
 // Counters reads the per-CPU counters.

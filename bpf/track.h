@@ -71,7 +71,7 @@ static __noinline int is_own(const struct facts_record *facts)
 	return bpf_map_lookup_elem(&own_flows, &flow) != 0;
 }
 
-/* Begins to follow skb; NULL when it is our own or there is no room. */
+/* Begins to follow skb; NULL when it is our own or there is no room for it. */
 static __noinline struct tracked_skb *start_journey(u64 skb)
 {
 	struct cpu_state *cpu = this_cpu_state();
@@ -81,7 +81,7 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 
 	if (!cpu)
 		return 0;
-	facts = bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
+	facts = reader_is_behind() ? 0 : bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
 	if (!facts) {
 		cpu->ring_full_facts++;
 		return 0;

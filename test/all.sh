@@ -14,5 +14,6 @@ part() {
 part check-generate
 part test-unit
 part lint
+part check-docs
 part test-kernels
 part test-e2e
