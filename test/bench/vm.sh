@@ -7,6 +7,8 @@
 #   --quick   our configurations only
 #   --binary  an otel-kprobe built before, instead of one of this source
 #   --keep    directory for logs and summaries
+# Environment: BENCH_CONFIGURATIONS, some of untraced, ours-none, ours-all,
+# pwru-none and pwru-all, untraced first.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
