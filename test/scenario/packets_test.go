@@ -198,8 +198,8 @@ func checkHandOver(t *testing.T, j *journey, from, to string) {
 		}
 	}
 	order := []string{"ip_output", "dev_hard_start_xmit", "veth_xmit", "ip_local_deliver"}
-	if missing := missingInOrder(j.functions(), order); missing != "" {
-		t.Errorf("%s lacks %s in the order %v: %v", j, missing, order, j.functions())
+	if first := missingInOrder(j.functions(), order); first != "" {
+		t.Errorf("%s lacks %s in the order %v: %v", j, first, order, j.functions())
 	}
 }
 
@@ -273,8 +273,8 @@ func checkUDP6(t *testing.T, tr *traffic) {
 		}
 		checkPassage(t, found[0], want)
 		order := []string{"ip6_output", "veth_xmit", "ip6_input"}
-		if missing := missingInOrder(found[0].functions(), order); missing != "" {
-			t.Errorf("%s lacks %s: %v", found[0], missing, found[0].functions())
+		if first := missingInOrder(found[0].functions(), order); first != "" {
+			t.Errorf("%s lacks %s: %v", found[0], first, found[0].functions())
 		}
 	}
 }
