@@ -30,6 +30,7 @@ type classicCpuState struct {
 	RingFullFrames  uint64
 	RingFullFacts   uint64
 	RingFullEnds    uint64
+	ShedStarts      uint64
 	TrackedFull     uint64
 	SlotsFull       uint64
 	ReturnsLost     uint64
@@ -209,6 +210,7 @@ const (
 	classicVarLive            = "live"
 	classicVarOpenCount       = "open_count"
 	classicVarSettings        = "settings"
+	classicVarShedMonoNs      = "shed_mono_ns"
 )
 
 // loadClassic returns the embedded CollectionSpec for classic.
@@ -305,6 +307,7 @@ type classicVariableSpecs struct {
 	Live            *ebpf.VariableSpec `ebpf:"live"`
 	OpenCount       *ebpf.VariableSpec `ebpf:"open_count"`
 	Settings        *ebpf.VariableSpec `ebpf:"settings"`
+	ShedMonoNs      *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 }
 
 // classicObjects contains all objects after they have been loaded into the kernel.
@@ -359,6 +362,7 @@ type classicVariables struct {
 	Live            *ebpf.Variable `ebpf:"live"`
 	OpenCount       *ebpf.Variable `ebpf:"open_count"`
 	Settings        *ebpf.Variable `ebpf:"settings"`
+	ShedMonoNs      *ebpf.Variable `ebpf:"shed_mono_ns"`
 }
 
 // classicPrograms contains all programs after they have been loaded into the kernel.

@@ -10,6 +10,9 @@
 /* Tracked skbs that exist now. Zero lets every probe leave without a look-up. */
 s64 live = 0;
 
+/* CLOCK_MONOTONIC of the last journey that was not begun for want of room. */
+u64 shed_mono_ns = 0;
+
 #define MAX_TRACKED 65536
 #define SLOTS_PER_CPU 1024
 
@@ -54,6 +57,7 @@ struct cpu_state {
 	u64 ring_full_frames;
 	u64 ring_full_facts;
 	u64 ring_full_ends;
+	u64 shed_starts;
 	u64 tracked_full;
 	u64 slots_full;
 	u64 returns_lost;

@@ -28,6 +28,7 @@ enum facts_flag {
 	FACTS_TUPLE = 1 << 1,
 	FACTS_PORTS = 1 << 2,
 	FACTS_ICMP = 1 << 3,
+	FACTS_LATE = 1 << 4, /* the packet's first functions may have been left out */
 };
 
 /* How a tracked skb ended; the flags byte of struct end_record. */

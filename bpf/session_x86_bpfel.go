@@ -44,6 +44,7 @@ const (
 	sessionVarModesDisplacements = "modes_displacements"
 	sessionVarModesMultiplier    = "modes_multiplier"
 	sessionVarSettings           = "settings"
+	sessionVarShedMonoNs         = "shed_mono_ns"
 )
 
 // loadSession returns the embedded CollectionSpec for session.
@@ -118,6 +119,7 @@ type sessionVariableSpecs struct {
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
 	Settings           *ebpf.VariableSpec `ebpf:"settings"`
+	ShedMonoNs         *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 }
 
 // sessionObjects contains all objects after they have been loaded into the kernel.
@@ -167,6 +169,7 @@ type sessionVariables struct {
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
 	Settings           *ebpf.Variable `ebpf:"settings"`
+	ShedMonoNs         *ebpf.Variable `ebpf:"shed_mono_ns"`
 }
 
 // sessionPrograms contains all programs after they have been loaded into the kernel.

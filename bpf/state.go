@@ -12,14 +12,14 @@ import (
 type Counters struct {
 	SubmittedFrames uint64 // frame records that went into the ring
 	RingFullFrames  uint64 // frames lost because the ring was full
-	// RingFullFacts are facts and clones lost because the ring was full, and
-	// journeys that did not begin because half of it was unread: once for each
-	// function that the skb passed meanwhile.
-	RingFullFacts uint64
-	RingFullEnds  uint64 // ends lost because the ring was full
-	TrackedFull   uint64 // skbs not followed because the map of tracked skbs was full
-	SlotsFull     uint64 // frames not followed to their return for want of a slot
-	ReturnsLost   uint64 // frames whose return was never seen
+	RingFullFacts   uint64 // facts and clones lost because the ring was full
+	RingFullEnds    uint64 // ends lost because the ring was full
+	// ShedStarts counts the packets that were left out because half of the ring
+	// was unread: once for each function that they passed meanwhile.
+	ShedStarts  uint64
+	TrackedFull uint64 // skbs not followed because the map of tracked skbs was full
+	SlotsFull   uint64 // frames not followed to their return for want of a slot
+	ReturnsLost uint64 // frames whose return was never seen
 }
 
 // Counters reads the per-CPU counters.
@@ -34,6 +34,7 @@ func (o *Objects) Counters() (Counters, error) {
 		sum.RingFullFrames += s.RingFullFrames
 		sum.RingFullFacts += s.RingFullFacts
 		sum.RingFullEnds += s.RingFullEnds
+		sum.ShedStarts += s.ShedStarts
 		sum.TrackedFull += s.TrackedFull
 		sum.SlotsFull += s.SlotsFull
 		sum.ReturnsLost += s.ReturnsLost

@@ -17,6 +17,8 @@
 
 #define CPU_SHIFT 48
 #define MAX_SEGMENTS 64
+/* A packet that was left out on its way may be begun later on it. */
+#define LATE_AFTER_SHED_NS 1000000000ULL
 #define PAGE_SIZE_BYTES 4096
 #define LOWEST_KERNEL_ADDRESS 0x8000000000000000ULL
 #define HIGHEST_POINTER (~0ULL - PAGE_SIZE_BYTES) /* above: ERR_PTR */
@@ -81,7 +83,12 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 
 	if (!cpu)
 		return 0;
-	facts = reader_is_behind() ? 0 : bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
+	if (reader_is_behind()) {
+		cpu->shed_starts++;
+		shed_mono_ns = bpf_ktime_get_ns();
+		return 0;
+	}
+	facts = bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
 	if (!facts) {
 		cpu->ring_full_facts++;
 		return 0;
@@ -107,6 +114,8 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 	facts->journey = state.journey;
 	facts->number = 1;
 	facts->flags |= FACTS_START;
+	if (facts->at_mono_ns - shed_mono_ns < LATE_AFTER_SHED_NS)
+		facts->flags |= FACTS_LATE;
 	bpf_ringbuf_submit(facts, wakeup_flag(cpu));
 	return bpf_map_lookup_elem(&tracked, &skb);
 }

@@ -54,6 +54,7 @@ func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string
 	return map[string]uint64{
 		"ring_full_frames": counters.RingFullFrames,
 		"ring_full_facts":  counters.RingFullFacts,
+		"left_out":         counters.ShedStarts,
 		"ring_full_ends":   counters.RingFullEnds,
 		"tracked_full":     counters.TrackedFull,
 		"slots_full":       counters.SlotsFull,

@@ -67,6 +67,10 @@ const (
 	FactsPorts FactsFlags = 1 << 2
 	// FactsICMP says that the ICMP members were read.
 	FactsICMP FactsFlags = 1 << 3
+	// FactsLate marks a start of which the kernel side can't say that it is the
+	// packet's first function: packets were left out shortly before, because
+	// the reader was behind.
+	FactsLate FactsFlags = 1 << 4
 )
 
 // Facts is what is known of an skb and changes rarely. It is sent when a

@@ -25,7 +25,8 @@ type Journey struct {
 	// one of its Ends is an event.EndEvicted).
 	Evicted bool
 	// Incomplete is set when records other than frames are known to be
-	// missing: the start of the journey, or the end of an skb whose address
+	// missing: the start of the journey (or when it may have begun further on
+	// than the packet did: event.FactsLate), or the end of an skb whose address
 	// came back within the journey.
 	Incomplete bool
 }

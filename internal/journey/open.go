@@ -154,6 +154,7 @@ func (o *open) addFrame(f *event.Frame, limit int) bool {
 // an earlier skb of that address was lost.
 func (o *open) addFacts(f *event.Facts, limit int) (kept, lostEnd bool) {
 	o.started = o.started || f.Flags&event.FactsStart != 0
+	o.Incomplete = o.Incomplete || f.Flags&event.FactsLate != 0
 	if i := o.findOrBegin(f.Skb, f.AtMonoNs); i >= 0 && f.Number == 1 {
 		if c := &o.skbs[i]; c.facts && !c.ended {
 			i, lostEnd = o.replace(i), true

@@ -86,6 +86,12 @@ func run(opts Options, steps []event.Event, closeAt uint64) ([]emitted, Stats) {
 	return got, t.Stats()
 }
 
+// late marks a start of which the packet may have passed functions before.
+func late(ev event.Event) event.Event {
+	ev.Facts.Flags |= event.FactsLate
+	return ev
+}
+
 func TestTracker(t *testing.T) {
 	const second = 1_000_000_000
 	tests := []struct {
@@ -102,6 +108,14 @@ func TestTracker(t *testing.T) {
 				start(0xa, 10), frame(0xa, 11, 12), end(0xa, 20, 1), advance(21),
 			},
 			want:  []emitted{{ID: 1, After: 3, Frames: 1, Facts: 1, Ends: 1}},
+			stats: Stats{Frames: 1, Emitted: 1, EmittedFrames: 1},
+		},
+		{
+			name: "a start that may be late is marked",
+			steps: []event.Event{
+				late(start(0xa, 10)), frame(0xa, 11, 12), end(0xa, 20, 1), advance(21),
+			},
+			want:  []emitted{{ID: 1, After: 3, Frames: 1, Facts: 1, Ends: 1, Incomplete: true}},
 			stats: Stats{Frames: 1, Emitted: 1, EmittedFrames: 1},
 		},
 		{

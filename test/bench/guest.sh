@@ -3,7 +3,8 @@
 # and memory of one tracer after another over the same veth pair, in one boot,
 # and prints one line of tab-separated values for each configuration.
 #
-# usage: guest.sh CONFIGURATION…   untraced, ours-none, ours-all, pwru-none, pwru-all
+# usage: guest.sh CONFIGURATION…   untraced, ours-none, ours-all, ours-all-burst,
+#                                  pwru-none, pwru-all
 set -euo pipefail
 
 seconds=${BENCH_SECONDS:-3} # of one iperf3 run
@@ -43,15 +44,17 @@ since() { awk -v d="$(($(now_us) - $1))" 'BEGIN { printf "%.2f", d / 1e6 }'; }
 
 # Sets tracer, its process id, and start_s. $1 is the configuration.
 start_tracer() {
-	local filter=$none began ready=$tmp/ready
+	local filter=$none began ready=$tmp/ready how=("$ours") size=()
 	tracer='' start_s='' stop_s='' rss_mb='' frames='' lost=''
-	[[ $1 != *-all ]] || filter=$all
+	[[ $1 != *-all* ]] || filter=$all
 	rm -f "$ready" "$work"/trace.* "$tmp"/summary
 	began=$(now_us)
 	case $1 in
 	untraced) return ;;
 	ours-*)
-		"$ours" packets --ready-file "$ready" --summary-file "$tmp/summary" \
+		# A burst is recorded first and exported when the processor is free again.
+		[[ $1 != *-burst ]] || how=(nice -n 19 "$ours") size=(--ring-size $((512 << 20)))
+		"${how[@]}" packets "${size[@]}" --ready-file "$ready" --summary-file "$tmp/summary" \
 			--exporter file --output "$work/trace.jsonl" "$filter" >"$tmp/log" 2>&1 &
 		;;
 	pwru-*)

@@ -14,14 +14,14 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 kernel=6.12 binary='' keep=''
-configurations=(${BENCH_CONFIGURATIONS:-untraced ours-none ours-all pwru-none pwru-all})
+configurations=(${BENCH_CONFIGURATIONS:-untraced ours-none ours-all ours-all-burst pwru-none pwru-all})
 
 while [[ $# -gt 0 ]]; do
 	case $1 in
 	--kernel) kernel=$2 && shift 2 ;;
 	--binary) binary=$2 && shift 2 ;;
 	--keep) keep=$2 && shift 2 ;;
-	--quick) configurations=(untraced ours-none ours-all) && shift ;;
+	--quick) configurations=(untraced ours-none ours-all ours-all-burst) && shift ;;
 	*)
 		sed -n 's/^# \{0,1\}//p' "$0" | sed -n '/^usage/,$p' >&2
 		exit 2
@@ -40,7 +40,7 @@ cp "$here/guest.sh" "$share/"
 
 out=()
 [[ -z $keep ]] || out=(--out "$keep" --env BENCH_KEEP=yes)
-"$repository/test/vm/run.sh" --kernel "$kernel" --icount --peers --mem 3072 --timeout 1800 \
+"$repository/test/vm/run.sh" --kernel "$kernel" --icount --peers --mem 6144 --timeout 1800 \
 	--share "$share" "${out[@]}" -- /bin/bash /share/guest.sh "${configurations[@]}" >"$share/results"
 
 # Columns: configuration, Mbit/s, ping ms, frames, lost, start s, stop s, MB.
