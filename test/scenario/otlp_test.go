@@ -130,7 +130,7 @@ func TestDyingCollector(t *testing.T) {
 	tr := start(t, "--filter-func", few, r.endpoint(), "--exporter", "otlp", "icmp")
 	ping(t, leftNS, rightIP, pings)
 	<-r.first
-	r.server.Stop()
+	r.server.GracefulStop() // what it took it has answered: both sides know
 	ping(t, leftNS, rightIP, pings)
 	time.Sleep(settle)
 	o := tr.signal(t, syscall.SIGTERM)
