@@ -39,6 +39,7 @@ func noStartRules() ruleSet {
 		destructor = "destructor of an skb"
 		unborn     = "builds the skb: its memory holds what was there before"
 		copying    = "copies into an skb that is not complete"
+		headless   = "runs before the packet's headers are written: their place holds another packet's"
 	)
 	return compileRules([][2]string{
 		{`(__|__napi_|sk_)?kfree_skb(_reason|_list|_list_reason|_partial|mem)?`, frees},
@@ -53,6 +54,8 @@ func noStartRules() ruleSet {
 		{`(__)?[a-z0-9]+_[weropf]free|sock_edemux|sock_rmem_free`, destructor},
 		{`[a-z0-9_]+_(skb_destructor|destruct_skb|skb_destruct|destruct_scm)|unix_sock_destructor`, destructor},
 		{`(__)?build_skb_around|__finalize_skb_around|__xdp_build_skb_from_frame`, unborn},
+		{`udp_send_skb|udp_v6_send_skb`, headless},
+		{`[a-z0-9_]*getfrag|(icmp|ip_reply)_glue_bits`, headless},
 		{`__copy_skb_header|skb_copy_header|__skb_clone|skb_headers_offset_update`, copying},
 	})
 }
