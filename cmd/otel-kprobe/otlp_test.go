@@ -156,7 +156,7 @@ func TestReplayLosesSpans(t *testing.T) {
 		name   string
 		answer func(n int) (*coltracepb.ExportTraceServiceResponse, error)
 		env    map[string]string
-		want   string // the last line, with @ for the address
+		want   string // how the last line begins, with @ for the address
 	}{
 		{
 			"refused for good",
@@ -183,7 +183,7 @@ func TestReplayLosesSpans(t *testing.T) {
 				return nil, nil
 			},
 			map[string]string{"OTEL_EXPORTER_OTLP_TIMEOUT": "400"},
-			"otel-kprobe: lost 135 spans on their way out: OTLP receiver @: DeadlineExceeded: context deadline exceeded",
+			"otel-kprobe: lost 135 spans on their way out: OTLP receiver @: DeadlineExceeded: ", // which end gives up first is a race
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -192,8 +192,8 @@ func TestReplayLosesSpans(t *testing.T) {
 			got := command(t, "replay", "--otlp="+fake.address, recordPing)
 			lines := strings.Split(strings.TrimSuffix(got.Stderr, "\n"), "\n")
 			want := strings.ReplaceAll(c.want, "@", fake.address)
-			if got.Status != exitLostSpans || lines[len(lines)-1] != want {
-				t.Errorf("status %d, stderr %q, want last line %q", got.Status, got.Stderr, want)
+			if got.Status != exitLostSpans || !strings.HasPrefix(lines[len(lines)-1], want) {
+				t.Errorf("status %d, stderr %q, want a last line that begins %q", got.Status, got.Stderr, want)
 			}
 			if lines[0][:5] != "level" || len(lines) != 3 {
 				t.Errorf("stderr is not a warning, the summary and the error: %q", got.Stderr)
