@@ -10,12 +10,13 @@
 #include "frame.h"
 
 #define MAX_OPEN_FRAMES 16384
-#define MAX_TAIL_CALLS 4
+#define MAX_TAIL_CALLS 16
 
 /*
  * The cookies of the frames that were entered at one stack pointer. There is
  * more than one only when a function jumps to another as its last act: both
- * then return at once, the inner one first.
+ * then return at once, the inner one first. From ip_local_out to
+ * ip_finish_output2 five of them do so.
  */
 struct open_frames {
 	u32 count;
@@ -40,7 +41,10 @@ static __always_inline void push_cookie(u64 stack, u64 cookie)
 	struct cpu_state *cpu;
 
 	if (frames) {
-		/* A full one holds frames whose returns were missed. */
+		/*
+		 * A full one holds frames whose returns were missed: each is
+		 * counted when its slot is taken back.
+		 */
 		if (frames->count >= MAX_TAIL_CALLS)
 			frames->count = 0;
 		frames->cookies[frames->count & (MAX_TAIL_CALLS - 1)] = cookie;

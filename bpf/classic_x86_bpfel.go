@@ -112,7 +112,7 @@ type classicOpenFrames struct {
 	_       structs.HostLayout
 	Count   uint32
 	Pad     uint32
-	Cookies [4]uint64
+	Cookies [16]uint64
 }
 
 type classicOwnFlow struct {

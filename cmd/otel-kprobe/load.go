@@ -33,7 +33,7 @@ type attached struct {
 // hears of each function. On error nothing stays behind.
 func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progress func(done, total int)) (*attached, error) {
 	start := time.Now()
-	backend, err := chooseBackend(s, logger)
+	backend, why, err := chooseBackend(s)
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +42,9 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	selection, err := selectFunctions(backend, s, symbols)
 	if err != nil {
 		return nil, err
+	}
+	if why != "" {
+		logger.Info("backend "+string(backend), "why", why)
 	}
 	total := len(selection.Functions)
 	progress(0, total)
@@ -73,23 +76,21 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	}, nil
 }
 
-// chooseBackend takes the one that was asked for, or the best that there is.
-func chooseBackend(s packetsSettings, logger *slog.Logger) (probe.Backend, error) {
+// chooseBackend takes the one that was asked for, or the best that there is; why
+// says what keeps that from being the best of all.
+func chooseBackend(s packetsSettings) (backend probe.Backend, why string, err error) {
 	findings := kernel.Check()
 	if err := kernel.CannotTrace(findings); err != nil {
-		return "", err
+		return "", "", err
 	}
 	name, why := kernel.ChooseBackend(findings)
-	if s.backend == "auto" || s.backend == name {
-		if name != probe.BackendSession {
-			logger.Info("backend "+name, "why", why)
-		}
-		return probe.Backend(name), nil
+	switch {
+	case s.backend != "auto" && s.backend != name:
+		return probe.Backend(s.backend), "", kernel.CheckBackend(findings, s.backend)
+	case name == probe.BackendSession:
+		return probe.BackendSession, "", nil
 	}
-	if err := kernel.CheckBackend(findings, s.backend); err != nil {
-		return "", err
-	}
-	return probe.Backend(s.backend), nil
+	return probe.Backend(name), why, nil
 }
 
 // selectFunctions applies --filter-func; a pattern without a match is the
@@ -108,7 +109,10 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 	if err != nil {
 		return selection, err
 	}
-	return selection, usageError(selection.Usable(s.funcText))
+	if err := selection.Usable(s.funcText); err != nil {
+		return selection, usageError(err)
+	}
+	return selection, usageError(selection.Begins(s.funcText))
 }
 
 // loadObjects loads the programs for these functions with the filters built in.

@@ -21,7 +21,7 @@ ip_options_build __tcp_transmit_skb
 udp_send_skb udp_v6_send_skb ip_send_skb ip6_send_skb
 __ip_queue_xmit ip_queue_xmit inet6_csk_xmit ip6_xmit
 __ip_local_out ip_local_out __ip6_local_out ip6_local_out
-nf_hook_slow apparmor_ip_postroute
+nf_hook_slow apparmor_ip_postroute apparmor_ipv4_postroute apparmor_ipv6_postroute
 ip_output ip6_output
 ip_finish_output __ip_finish_output ip_finish_output2
 ip6_finish_output ip6_finish_output2
@@ -32,7 +32,7 @@ skb_clone skb_copy pskb_expand_head
 
 // From the queueing discipline to the driver.
 const curatedDevice = `
-__dev_queue_xmit qdisc_pkt_len_init
+__dev_queue_xmit qdisc_pkt_len_init qdisc_pkt_len_segs_init
 netdev_core_pick_tx netdev_pick_tx __get_xps_queue_idx
 dev_qdisc_enqueue pfifo_fast_enqueue fq_codel_enqueue fq_enqueue noqueue_enqueue
 sch_direct_xmit __dev_direct_xmit

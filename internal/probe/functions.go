@@ -80,6 +80,17 @@ func (s Selection) Usable(pattern string) error {
 	}
 }
 
+// Begins returns an error when no journey could begin at any of the functions,
+// so that nothing would ever be reported. pattern is as for Usable.
+func (s Selection) Begins(pattern string) error {
+	for _, f := range s.Functions {
+		if !f.NoStart {
+			return nil
+		}
+	}
+	return fmt.Errorf("no packet can be picked up at the functions that match %q, which make or free skbs: let it match one on the way, too (ip_rcv, ip_output)", pattern)
+}
+
 func (s Selection) sort() {
 	slices.SortFunc(s.Functions, func(a, b Function) int {
 		return cmp.Or(cmp.Compare(a.Module, b.Module), cmp.Compare(a.Name, b.Name))

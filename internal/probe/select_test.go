@@ -272,6 +272,16 @@ func TestUsable(t *testing.T) {
 	}
 }
 
+func TestBegins(t *testing.T) {
+	free, receive := Function{Name: "consume_skb", NoStart: true}, Function{Name: "ip_rcv"}
+	if err := (Selection{Functions: []Function{free, receive}}).Begins("x"); err != nil {
+		t.Error(err)
+	}
+	if err := (Selection{Functions: []Function{free}}).Begins("x"); err == nil || !strings.Contains(err.Error(), `match "x"`) {
+		t.Errorf("%v, want an error that names the pattern", err)
+	}
+}
+
 func TestEntryOf(t *testing.T) {
 	tests := []struct {
 		arch       string

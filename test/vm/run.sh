@@ -112,10 +112,13 @@ make_disks() {
 
 # Sets the array qemu: the machine's command line.
 make_machine() {
-	local accel=tcg,thread=multi
+	# One thread runs all processors in turn: with a thread each, QEMU 7.2 now and
+	# then runs code that another processor has just patched, and the kernel,
+	# which patches itself a lot while probes come and go, dies of an int3.
+	local accel=tcg,thread=single
 	qemu=(qemu-system-x86_64 -M q35 -m "$mem" -nodefaults -display none -no-reboot)
 	if [[ -n $icount ]]; then
-		accel=tcg,thread=single smp=1
+		smp=1
 		qemu+=(-icount shift=1,sleep=off)
 	fi
 	# cx16 off: QEMU 7.2 emulates cmpxchg16b with wrong flags, and SLUB faults.
