@@ -43,7 +43,8 @@ func (o *Objects) Counters() (Counters, error) {
 }
 
 // RecursionMisses sums the runs of our programs that the kernel left out
-// because a program was already running on that CPU (Linux 5.12+, else 0).
+// because a program was already running on that CPU. Kernels before 6.7 do not
+// count them for kprobes (https://git.kernel.org/torvalds/c/dd8657894c11): 0.
 func (o *Objects) RecursionMisses() (uint64, error) {
 	var sum uint64
 	for name, program := range o.Programs {

@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
 # Runs the kernel tests of bpf and internal/filter and the scenarios
 # (test/scenario) on real kernels: one boot for each, and one more of 6.12 under
-# lockdown. The VM itself may fail (QEMU 7.2's emulation sometimes trips over the
-# kernel's text patching while it boots): as long as no test has started, the
-# boot is tried again, twice at most.
+# lockdown. test/vm/run.sh boots again when a machine does not come up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -63,21 +61,10 @@ build() {
 # Boots kernel $1 and runs the guest's script with the remaining arguments as
 # run.sh's options up to --, then the script's.
 boot() {
-	local kernel=$1 status try
+	local kernel=$1
 	shift
-	for try in 1 2 3; do
-		status=0
-		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 900 \
-			--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" "$@" |
-			tee "$share.log" || status=$?
-		if [[ $status -ne 125 ]] || grep -q '^=== RUN' "$share.log"; then
-			rm -f "$share.log"
-			return "$status"
-		fi
-		echo "kernels: the VM of $kernel failed before a test began (try $try)" >&2
-	done
-	rm -f "$share.log"
-	return "$status"
+	test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 900 \
+		--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" "$@"
 }
 
 has() { [[ " ${suites[*]} " == *" $1 "* ]]; }

@@ -4,7 +4,6 @@
 set -uo pipefail
 cd /tmp
 
-# Verbose: the host tells by the first "=== RUN" that the machine had come up.
 failed=()
 for suite in "$@"; do
 	echo "== suite $suite"
