@@ -17,6 +17,11 @@ const (
 	KindFacts Kind = 2 // what is known of an skb and changes rarely
 	KindClone Kind = 3 // an skb that belongs to a journey because another one does
 	KindEnd   Kind = 4 // a tracked skb was freed, consumed, dropped or absorbed
+
+	KindRequest Kind = 5 // a block request has completed
+	KindBio     Kind = 6 // a bio of a device without requests has completed
+	KindMerge   Kind = 7 // one more bio that a request is made of
+	KindRequeue Kind = 8 // an attempt of a request was given back
 )
 
 // Event is one decoded record: Kind names the member that is set, the other
@@ -27,6 +32,7 @@ type Event struct {
 	Facts Facts
 	Clone Clone
 	End   End
+	Block Block // KindRequest, KindBio, KindMerge, KindRequeue
 }
 
 // FrameFlags are properties of one frame.
