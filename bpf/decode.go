@@ -15,6 +15,7 @@ const (
 	factsRecordBytes = 152
 	cloneRecordBytes = 40
 	endRecordBytes   = 48
+	blockRecordBytes = 136
 )
 
 // ErrRecord is wrapped by every error of Decode: bytes that are no record.
@@ -45,6 +46,8 @@ func Decode(raw []byte, ev *event.Event) error {
 		decodeClone((*[cloneRecordBytes]byte)(raw), &ev.Clone)
 	case event.KindEnd:
 		decodeEnd((*[endRecordBytes]byte)(raw), &ev.End)
+	default: // recordBytes knows it
+		decodeBlock((*[blockRecordBytes]byte)(raw), &ev.Block)
 	}
 	return nil
 }
@@ -60,6 +63,8 @@ func recordBytes(kind event.Kind) int {
 		return cloneRecordBytes
 	case event.KindEnd:
 		return endRecordBytes
+	case event.KindRequest, event.KindBio, event.KindMerge, event.KindRequeue:
+		return blockRecordBytes
 	}
 	return 0
 }

@@ -6,7 +6,6 @@
 #include "maps.h"
 #include "match.h"
 #include "read.h"
-#include "ring.h"
 #include <bpf/bpf_endian.h>
 
 #define PROTOCOL_ICMP 1

@@ -85,7 +85,7 @@ static __always_inline void send_frame(struct cpu_state *cpu, const struct frame
 	}
 	*record = *frame;
 	cpu->submitted_frames++;
-	bpf_ringbuf_submit(record, wakeup_flag(cpu));
+	bpf_ringbuf_submit(record, record_flag(cpu));
 }
 
 /* Sends the frame at its entry, for --entry-only. */
@@ -104,7 +104,7 @@ static __always_inline void send_entry(struct pt_regs *ctx, struct cpu_state *cp
 	record->exit_mono_ns = now;
 	record->ret = 0;
 	cpu->submitted_frames++;
-	bpf_ringbuf_submit(record, wakeup_flag(cpu));
+	bpf_ringbuf_submit(record, record_flag(cpu));
 }
 
 /*

@@ -5,6 +5,7 @@
 
 #include "settings.h"
 #include "records.h"
+#include "ring.h"
 #include <bpf/bpf_helpers.h>
 
 /* Tracked skbs that exist now. Zero lets every probe leave without a look-up. */
@@ -74,11 +75,6 @@ struct {
 	__type(value, struct cpu_state);
 } cpu_states SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 16 << 20);
-} ring SEC(".maps");
-
 /* A connection of our own exporter: never traced. Addresses as on the wire. */
 struct own_flow {
 	u8 local[16];
@@ -100,6 +96,22 @@ static __always_inline struct cpu_state *this_cpu_state(void)
 	u32 zero = 0;
 
 	return bpf_map_lookup_elem(&cpu_states, &zero);
+}
+
+/* The flag to submit a record with. */
+static __always_inline u64 record_flag(struct cpu_state *cpu)
+{
+	return wakeup_flag(&cpu->since_query, settings.wakeup_bytes);
+}
+
+/*
+ * When the reader falls behind, packets are left out as a whole: the rest of
+ * the ring is for those that are followed already, so that their traces are
+ * complete.
+ */
+static __always_inline int reader_is_behind(void)
+{
+	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= settings.shed_bytes;
 }
 
 #endif

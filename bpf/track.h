@@ -13,7 +13,6 @@
 #include "facts.h"
 #include "maps.h"
 #include "match.h"
-#include "ring.h"
 
 #define CPU_SHIFT 48
 #define MAX_SEGMENTS 64
@@ -52,7 +51,7 @@ static __always_inline void refresh_facts(struct cpu_state *cpu, struct tracked_
 	read_facts(facts, view, skb);
 	facts->journey = state->journey;
 	facts->number = state->facts;
-	bpf_ringbuf_submit(facts, wakeup_flag(cpu));
+	bpf_ringbuf_submit(facts, record_flag(cpu));
 }
 
 /* Is this packet one of our exporter's own? Both directions count. */
@@ -116,7 +115,7 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 	facts->flags |= FACTS_START;
 	if (facts->at_mono_ns - shed_mono_ns < LATE_AFTER_SHED_NS)
 		facts->flags |= FACTS_LATE;
-	bpf_ringbuf_submit(facts, wakeup_flag(cpu));
+	bpf_ringbuf_submit(facts, record_flag(cpu));
 	return bpf_map_lookup_elem(&tracked, &skb);
 }
 
@@ -147,7 +146,7 @@ static __always_inline void join_journey(struct cpu_state *cpu, u64 parent, u64 
 	clone->skb = skb;
 	clone->parent = parent;
 	clone->at_mono_ns = bpf_ktime_get_ns();
-	bpf_ringbuf_submit(clone, wakeup_flag(cpu));
+	bpf_ringbuf_submit(clone, record_flag(cpu));
 }
 
 /* A list of skbs that a cloning function returned, walked one skb a call. */
@@ -220,7 +219,7 @@ static __noinline int end_skb(u64 skb, u32 how, u32 reason, u64 location)
 	end->location = location;
 	end->reason = reason;
 	end->entered = entered;
-	bpf_ringbuf_submit(end, wakeup_flag(cpu));
+	bpf_ringbuf_submit(end, record_flag(cpu));
 	return 1;
 }
 

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* block_programs.h - the programs, in both block objects. */
+#ifndef OTEL_KPROBE_BLOCK_PROGRAMS_H
+#define OTEL_KPROBE_BLOCK_PROGRAMS_H
+
+#include "block_requests.h"
+#include <bpf/bpf_tracing.h>
+
+/*
+ * Argument number at of a tracepoint, 0 to 2. Each branch is a load at an offset
+ * of its own, as the verifier wants it; the branches not taken are dropped.
+ */
+#define ARGUMENT(ctx, number) ({ u64 loaded = ctx[number]; asm volatile("" : "+r"(loaded)); loaded; })
+
+static __always_inline void *argument(u64 *ctx, u8 at)
+{
+	if (at == 0)
+		return (void *)ARGUMENT(ctx, 0);
+	if (at == 1)
+		return (void *)ARGUMENT(ctx, 1);
+	return (void *)ARGUMENT(ctx, 2);
+}
+
+static __always_inline u64 next_argument(u64 *ctx, u8 at)
+{
+	return at == 0 ? ARGUMENT(ctx, 1) : ARGUMENT(ctx, 2);
+}
+
+static __always_inline u64 third_argument(u64 *ctx, u8 at)
+{
+	return at == 0 ? ARGUMENT(ctx, 2) : ARGUMENT(ctx, 3);
+}
+
+SEC("tp_btf/block_bio_queue")
+int bio_queue(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+
+	if (cpu)
+		submit_bio(cpu, argument(ctx, settings.queue_arg));
+	return 0;
+}
+
+SEC("tp_btf/block_bio_complete")
+int bio_complete(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+
+	if (cpu)
+		complete_bio(cpu, argument(ctx, settings.bio_complete_arg));
+	return 0;
+}
+
+SEC("tp_btf/block_bio_remap")
+int bio_remap(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+	void *bio = argument(ctx, settings.remap_arg);
+
+	if (cpu && upper_count > 0)
+		map_bio(cpu, address_of(bio), next_argument(ctx, settings.remap_arg),
+			third_argument(ctx, settings.remap_arg));
+	return 0;
+}
+
+SEC("tp_btf/block_split")
+int bio_split(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+	struct bio *part = argument(ctx, settings.split_arg);
+	u32 sector = next_argument(ctx, settings.split_arg);
+	u64 whole = address_of(part->bi_private);
+
+	/* The tracepoint cuts the sector to 32 bits: a part knows where it ends. */
+	if (cpu)
+		split_bio(cpu, address_of(part), whole, part->bi_iter.bi_sector, sector);
+	return 0;
+}
+
+SEC("tp_btf/block_rq_insert")
+int rq_insert(u64 *ctx)
+{
+	struct request *rq = argument(ctx, settings.insert_arg);
+	struct bio *bio = rq->bio;
+	struct bio_state *state = find_bios(address_of(bio ? (void *)bio : (void *)rq));
+
+	if (state && !state->insert_mono_ns)
+		state->insert_mono_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("tp_btf/block_rq_issue")
+int rq_issue(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+
+	if (cpu)
+		issue_request(cpu, argument(ctx, settings.issue_arg));
+	return 0;
+}
+
+SEC("tp_btf/block_rq_requeue")
+int rq_requeue(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+
+	if (cpu)
+		requeue_request(cpu, argument(ctx, settings.requeue_arg));
+	return 0;
+}
+
+SEC("tp_btf/block_rq_complete")
+int rq_complete(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+	struct request *rq = argument(ctx, settings.complete_arg);
+	s32 status = next_argument(ctx, settings.complete_arg);
+	u32 bytes = third_argument(ctx, settings.complete_arg);
+	struct request_state *state;
+
+	if (!cpu)
+		return 0;
+	if (!settings.status_errno)
+		status &= 0xff; /* blk_status_t */
+	state = find_requests(address_of(rq));
+	if (state)
+		complete_request(cpu, state, rq, status, bytes);
+	else if (settings.bios)
+		complete_unissued(cpu, rq, status);
+	return 0;
+}
+
+SEC("tp_btf/writeback_start")
+int writeback_begin(u64 *ctx)
+{
+	u32 tid = bpf_get_current_pid_tgid(), one = 1;
+
+	if (!bpf_map_update_elem(&writers, &tid, &one, BPF_NOEXIST))
+		__sync_fetch_and_add(&writer_count, 1);
+	return 0;
+}
+
+SEC("tp_btf/writeback_written")
+int writeback_end(u64 *ctx)
+{
+	u32 tid = bpf_get_current_pid_tgid();
+
+	if (!bpf_map_delete_elem(&writers, &tid))
+		__sync_fetch_and_add(&writer_count, -1);
+	return 0;
+}
+
+/* A request that is passed through to the driver has no bio that was submitted. */
+static __always_inline int execute(u64 rq)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+	u64 now = bpf_ktime_get_ns();
+	struct bio_state *state;
+
+	if (!cpu)
+		return 0;
+	state = claim_bios(cpu, rq, now);
+	if (!state)
+		return 0;
+	clear_bio_state(state, now);
+	note_submitter(state, now);
+	return 0;
+}
+
+SEC("fentry/blk_execute_rq")
+int execute_wait(u64 *ctx)
+{
+	return execute(address_of(argument(ctx, settings.execute_arg)));
+}
+
+SEC("fentry/blk_execute_rq_nowait")
+int execute_nowait(u64 *ctx)
+{
+	return execute(address_of(argument(ctx, settings.execute_arg)));
+}
+
+/*
+ * The loop driver serves a request in a thread of its own: what that submits
+ * until the return belongs to the request. Its struct loop_cmd lies behind the
+ * request, and which register has it the compiler decides (lo_rw_aio.isra.0), so
+ * the one is taken behind a request that is in flight.
+ */
+static __always_inline struct request_state *loop_request(u64 command)
+{
+	return find_requests(command - bpf_core_type_size(struct request));
+}
+
+SEC("kprobe/loop_begin")
+int loop_begin(struct pt_regs *ctx)
+{
+	u32 tid = bpf_get_current_pid_tgid();
+	struct request_state *state = loop_request(PT_REGS_PARM1(ctx));
+	struct worker worker = {};
+
+	if (!state)
+		state = loop_request(PT_REGS_PARM2(ctx));
+	if (!state)
+		state = loop_request(PT_REGS_PARM3(ctx));
+	if (!state)
+		return 0;
+	worker.request = state->key;
+	worker.id = state->record.id;
+	if (!bpf_map_update_elem(&workers, &tid, &worker, BPF_NOEXIST))
+		__sync_fetch_and_add(&worker_count, 1);
+	return 0;
+}
+
+SEC("kretprobe/loop_end")
+int loop_end(struct pt_regs *ctx)
+{
+	u32 tid = bpf_get_current_pid_tgid();
+
+	if (!bpf_map_delete_elem(&workers, &tid))
+		__sync_fetch_and_add(&worker_count, -1);
+	return 0;
+}
+
+/* Only used through a pointer: named here so that bpf2go finds it in the BTF. */
+const struct block_record *block_record_type __attribute__((unused));
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+#endif
