@@ -48,12 +48,18 @@ func dump(t *Trace) string {
 		s := &t.Spans[i]
 		in := strings.Repeat("  ", int(s.Depth))
 		fmt.Fprintf(&b, "%s%s  +%d..+%d self %d  id %x parent %x\n", in, s.Name,
-			s.StartUnixNs-t.Spans[0].StartUnixNs, s.EndUnixNs-t.Spans[0].StartUnixNs, s.SelfNs, s.ID, s.Parent)
+			int64(s.StartUnixNs-t.Spans[0].StartUnixNs), int64(s.EndUnixNs-t.Spans[0].StartUnixNs), s.SelfNs, s.ID, s.Parent)
 		if s.Error {
 			fmt.Fprintf(&b, "%s  ! error %q\n", in, s.Message)
 		}
 		for _, a := range s.Attrs {
 			fmt.Fprintf(&b, "%s  - %s = %s\n", in, a.Key, dumpValue(t, a))
+		}
+		for _, e := range s.Events {
+			fmt.Fprintf(&b, "%s  * %s +%d\n", in, e.Name, int64(e.UnixNs-t.Spans[0].StartUnixNs))
+			for _, a := range e.Attrs {
+				fmt.Fprintf(&b, "%s    - %s = %s\n", in, a.Key, dumpValue(t, a))
+			}
 		}
 	}
 	return b.String()

@@ -20,6 +20,9 @@ const (
 	KeyCPULogicalNumber
 	KeyCodeFunctionName
 	KeyErrorType
+	KeySystemDevice
+	KeyDiskIODirection
+	KeyContainerID
 
 	// Keys of our own.
 
@@ -59,6 +62,26 @@ const (
 	KeyModule
 	KeyStage
 	KeyReturn
+	KeyBlockPartition
+	KeyBlockOperation
+	KeyBlockFlags
+	KeyBlockSector
+	KeyBlockBytes
+	KeyBlockBytesDone
+	KeyBlockPriority
+	KeyBlockStatus
+	KeyBlockLevel
+	KeyBlockBios
+	KeyBlockMergesLeftOut
+	KeyBlockRequeues
+	KeyBlockRequeuesLeftOut
+	KeyBlockWriteback
+	KeyBlockAddress
+	KeyBlockID
+	KeyBlockQueueDurationNs
+	KeyBlockSchedulerDurationNs
+	KeyCgroupID
+	KeyCgroupPath
 	KeyStageDurations // the first of one key per stage, see stageKey
 	keyCount          = KeyStageDurations + Key(stageCount) - 1
 )
@@ -83,6 +106,9 @@ var keyNames = [keyCount]string{
 	KeyCPULogicalNumber:     "cpu.logical_number",
 	KeyCodeFunctionName:     "code.function.name",
 	KeyErrorType:            "error.type",
+	KeySystemDevice:         "system.device",
+	KeyDiskIODirection:      "disk.io.direction",
+	KeyContainerID:          "container.id",
 
 	KeyDirection:    "otel_kprobe.direction",
 	KeyProtocol:     "otel_kprobe.protocol",
@@ -120,6 +146,27 @@ var keyNames = [keyCount]string{
 	KeyModule:       "otel_kprobe.module",
 	KeyStage:        "otel_kprobe.stage",
 	KeyReturn:       "otel_kprobe.return",
+
+	KeyBlockPartition:           "otel_kprobe.block.partition",
+	KeyBlockOperation:           "otel_kprobe.block.operation",
+	KeyBlockFlags:               "otel_kprobe.block.flags",
+	KeyBlockSector:              "otel_kprobe.block.sector",
+	KeyBlockBytes:               "otel_kprobe.block.bytes",
+	KeyBlockBytesDone:           "otel_kprobe.block.bytes.done",
+	KeyBlockPriority:            "otel_kprobe.block.priority",
+	KeyBlockStatus:              "otel_kprobe.block.status",
+	KeyBlockLevel:               "otel_kprobe.block.level",
+	KeyBlockBios:                "otel_kprobe.block.bios",
+	KeyBlockMergesLeftOut:       "otel_kprobe.block.merges.left_out",
+	KeyBlockRequeues:            "otel_kprobe.block.requeues",
+	KeyBlockRequeuesLeftOut:     "otel_kprobe.block.requeues.left_out",
+	KeyBlockWriteback:           "otel_kprobe.block.writeback",
+	KeyBlockAddress:             "otel_kprobe.block.address",
+	KeyBlockID:                  "otel_kprobe.block.id",
+	KeyBlockQueueDurationNs:     "otel_kprobe.block.queue.duration_ns",
+	KeyBlockSchedulerDurationNs: "otel_kprobe.block.scheduler.duration_ns",
+	KeyCgroupID:                 "otel_kprobe.cgroup.id",
+	KeyCgroupPath:               "otel_kprobe.cgroup.path",
 
 	KeyStageDurations + Key(StageSocket) - 1:    "otel_kprobe.stage.socket.duration_ns",
 	KeyStageDurations + Key(StageTCP) - 1:       "otel_kprobe.stage.tcp.duration_ns",

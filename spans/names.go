@@ -31,7 +31,7 @@ type nameCache struct {
 	locations map[uint64]string
 	reasons   map[uint32]string
 	netns     map[uint32]string
-	fixed     map[[16]byte]string
+	fixed     fixedStrings
 	addresses map[netip.Addr]string
 	protocols map[[4]byte]string
 	roots     map[rootName]string
@@ -55,7 +55,7 @@ func newNameCache(o Options) nameCache {
 		locations: map[uint64]string{},
 		reasons:   map[uint32]string{},
 		netns:     map[uint32]string{},
-		fixed:     map[[16]byte]string{},
+		fixed:     fixedStrings{},
 		addresses: map[netip.Addr]string{},
 		protocols: map[[4]byte]string{},
 		roots:     map[rootName]string{},
@@ -135,19 +135,24 @@ func (c *nameCache) netNS(inum uint32) string {
 // receiver refuses a whole message for one string that is not UTF-8.
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-// fixedString returns a NUL-terminated name.
-func (c *nameCache) fixedString(b [16]byte) string {
+func (c *nameCache) fixedString(b [16]byte) string { return c.fixed.name(b) }
+
+// fixedStrings remembers the strings of NUL-terminated names.
+type fixedStrings map[[16]byte]string
+
+// name returns a NUL-terminated name.
+func (m fixedStrings) name(b [16]byte) string {
 	if b[0] == 0 {
 		return ""
 	}
-	if s, ok := c.fixed[b]; ok {
+	if s, ok := m[b]; ok {
 		return s
 	}
 	raw := b[:]
 	if i := bytes.IndexByte(raw, 0); i >= 0 {
 		raw = raw[:i]
 	}
-	return remember(c.fixed, b, valid(string(raw)))
+	return remember(m, b, valid(string(raw)))
 }
 
 // address returns the text form of an IP address, "" without a family.

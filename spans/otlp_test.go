@@ -172,6 +172,9 @@ func everyScenario(t *testing.T, f func(t *testing.T, tr *Trace)) {
 			f(t, testBuilder(k).Build(&scenario(k).Journey))
 		})
 	}
+	for name, r := range blockScenarios() {
+		t.Run("block "+name, func(t *testing.T) { f(t, testRequestBuilder().Build(r)) })
+	}
 	t.Run("odd values", func(t *testing.T) { f(t, oddTrace(rand.New(rand.NewPCG(3, 4)))) })
 }
 

@@ -56,12 +56,16 @@ func (d Direction) String() string {
 	}
 }
 
-// Trace is one journey as spans. The Trace that a Builder returns is reused by
-// its next Build: copy what you keep. Strings in it are immutable and may be
+// Trace is one journey, or one block request with all that it caused, as spans.
+// The Trace that a Builder returns is reused by its next Build: copy what you
+// keep. Strings in it are immutable and may be
 // kept.
 type Trace struct {
 	ID      [16]byte
 	Journey uint64
+	// Block marks a trace of the block layer (RequestBuilder): its members about
+	// packets are at their zero values, First, Last and DropSpan -1.
+	Block bool
 	// Spans holds the root first, then its descendants in depth-first order:
 	// a parent before its children, siblings by start. So the Depths of
 	// consecutive spans draw the tree.
@@ -77,7 +81,7 @@ type Trace struct {
 	OffsetNs    int64  // CLOCK_REALTIME − CLOCK_MONOTONIC used for every time of this trace
 
 	// How it ended: "consumed", "dropped", "freed", "merged", "deferred",
-	// "evicted" or "unfinished".
+	// "evicted" or "unfinished"; of the block layer "complete" or "unfinished".
 	End          string
 	Ends         []event.End // copies of the journey's, by AtMonoNs
 	DropReason   string      // name of the first drop's reason, "" without a drop
@@ -127,6 +131,11 @@ type Span struct {
 	Incomplete  bool   // the return was never seen; ExitMonoNs is the journey's end
 	Error       bool   // status Error
 	Message     string // of the status
+
+	// Block is the request or bio of a span of the block layer, nil on a span
+	// of a packet. It lasts until the next Build.
+	Block *event.Block
+	Wait  bool // the time before the issue of Block, its parent's request: it ends where that begins
 
 	Attrs  []Attr
 	Events []SpanEvent

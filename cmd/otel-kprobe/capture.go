@@ -38,13 +38,16 @@ type idleEvicter interface {
 
 // capture reads the ring buffer into a pipeline.
 type capture struct {
-	objects  idleEvicter
+	objects  idleEvicter // nil: there is nothing to evict
 	reader   ringReader
 	pipeline *pipeline
 	recorder *recording.Writer // nil without --record
 	monoNs   func() uint64     // CLOCK_MONOTONIC of the kernel
-	evicted  uint64
-	record   ringbuf.Record
+	// look is called every few milliseconds while nothing else runs; nil is
+	// allowed.
+	look    func() error
+	evicted uint64
+	record  ringbuf.Record
 }
 
 // run reads until ctx is done or the limit of traces is reached.
@@ -56,6 +59,11 @@ func (c *capture) run(ctx context.Context) error {
 			return err
 		}
 		c.tick(empty)
+		if c.look != nil {
+			if err := c.look(); err != nil {
+				return err
+			}
+		}
 		if now := time.Now(); now.After(nextEviction) {
 			nextEviction = now.Add(evictEvery)
 			if err := c.evict(); err != nil {
@@ -78,12 +86,17 @@ func (c *capture) read(deadline time.Time) (empty bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("read the ring buffer: %w", err)
 		}
-		if c.recorder != nil {
-			_ = c.recorder.Record(c.record.RawSample) // it keeps its error for Close
-		}
-		c.pipeline.record(c.record.RawSample)
+		c.take(c.record.RawSample)
 	}
 	return false, nil
+}
+
+// take gives one record to the recording and to the pipeline.
+func (c *capture) take(raw []byte) {
+	if c.recorder != nil {
+		_ = c.recorder.Record(raw) // it keeps its error for Close
+	}
+	c.pipeline.record(raw)
 }
 
 // drain reads what is still in the ring after the probes were detached.
@@ -107,23 +120,23 @@ func (c *capture) tick(empty bool) {
 	if c.recorder != nil {
 		_ = c.recorder.Tick(now) // it keeps its error for Close
 	}
-	c.pipeline.tracker.Advance(now)
+	c.pipeline.advance(now)
 }
 
-// closeJourneys ends every journey that is still open, as unfinished.
-func (c *capture) closeJourneys() {
+// closeAll ends every journey and request that is still open, as unfinished.
+func (c *capture) closeAll() {
 	now := c.monoNs()
 	if c.recorder != nil {
 		_ = c.recorder.CloseAll(now) // it keeps its error for Close
 	}
-	c.pipeline.tracker.CloseAll(now)
+	c.pipeline.closeAll(now)
 }
 
 // evict stops following idle skbs. A kernel that runs for less than idleAfter
 // has none.
 func (c *capture) evict() error {
 	now := c.monoNs()
-	if now <= uint64(idleAfter) {
+	if c.objects == nil || now <= uint64(idleAfter) {
 		return nil
 	}
 	count, err := c.objects.EvictIdle(now - uint64(idleAfter))

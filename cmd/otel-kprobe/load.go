@@ -128,7 +128,7 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		Kind:       backend.Kind(),
 		Programs:   backend.Programs(functions, s.entryOnly),
 		AttachType: backend.AttachType(),
-		RingBytes:  s.ringBytes,
+		RingBytes:  s.run.ringBytes,
 		CPUs:       cpus,
 		NetNS:      s.netns,
 		Mark:       s.mark.Value,

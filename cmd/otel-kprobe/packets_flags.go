@@ -2,10 +2,8 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -17,6 +15,7 @@ import (
 // packetsFlags are the flags of packets as they were given.
 type packetsFlags struct {
 	output outputFlags
+	run    runFlags
 
 	function  string
 	netns     string
@@ -24,19 +23,7 @@ type packetsFlags struct {
 	mark      string
 	backend   string
 	entryOnly bool
-
-	duration    time.Duration
-	limit       uint64
-	readyFile   string
-	summaryFile string
-	ringSize    int
-	record      string
 }
-
-const (
-	defaultRingBytes = 16 << 20
-	maxRingBytes     = 1 << 30 // and the largest that the kernel takes is not far above
-)
 
 func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	f.output.register(flags)
@@ -46,17 +33,13 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.mark, "filter-mark", "", "follow only packets with this skb mark, `V[/MASK]`")
 	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
 	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
-	flags.DurationVar(&f.duration, "duration", 0, "stop after this long (default: at SIGINT or SIGTERM)")
-	flags.Uint64Var(&f.limit, "limit-traces", 0, "stop after this many traces (default: no limit)")
-	flags.StringVar(&f.readyFile, "ready-file", "", "create this `FILE` once all probes are attached")
-	flags.StringVar(&f.summaryFile, "summary-file", "", "write the closing summary to this `FILE` as JSON")
-	flags.IntVar(&f.ringSize, "ring-size", defaultRingBytes, "size of the ring buffer in bytes, a power of two")
-	flags.StringVar(&f.record, "record", "", "also write the kernel's events to this `FILE`, for 'otel-kprobe replay'")
+	f.run.register(flags)
 }
 
 // packetsSettings are the flags of packets, checked.
 type packetsSettings struct {
 	output    outputSettings
+	run       runFlags
 	pcap      *filter.Program
 	pcapText  string
 	function  *regexp.Regexp
@@ -66,36 +49,27 @@ type packetsSettings struct {
 	mark      filter.Mark
 	backend   string // "auto" or the name of a probe.Backend
 	entryOnly bool
-
-	duration    time.Duration
-	limit       uint64
-	readyFile   string
-	summaryFile string
-	ringBytes   int
-	record      string
 }
 
 // settings checks the flags. Every error is the user's to mend.
 func (f *packetsFlags) settings(args []string, getenv func(string) string) (packetsSettings, error) {
 	s := packetsSettings{
-		pcapText:    strings.Join(args, " "),
-		funcText:    f.function,
-		ifname:      f.ifname,
-		backend:     f.backend,
-		entryOnly:   f.entryOnly,
-		duration:    f.duration,
-		limit:       f.limit,
-		readyFile:   f.readyFile,
-		summaryFile: f.summaryFile,
-		ringBytes:   f.ringSize,
-		record:      f.record,
+		run:       f.run,
+		pcapText:  strings.Join(args, " "),
+		funcText:  f.function,
+		ifname:    f.ifname,
+		backend:   f.backend,
+		entryOnly: f.entryOnly,
 	}
 	for _, check := range []func(*packetsSettings) error{
-		f.checkFilters, f.checkBackend, f.checkSizes,
+		f.checkFilters, f.checkBackend,
 	} {
 		if err := check(&s); err != nil {
 			return s, err
 		}
+	}
+	if err := f.run.check(); err != nil {
+		return s, err
 	}
 	var err error
 	s.output, err = f.output.settings(getenv)
@@ -137,17 +111,6 @@ func (f *packetsFlags) checkBackend(s *packetsSettings) error {
 	}
 	if _, err := probe.ParseBackend(f.backend); err != nil {
 		return fmt.Errorf("read --backend: %w", err)
-	}
-	return nil
-}
-
-func (f *packetsFlags) checkSizes(s *packetsSettings) error {
-	page := os.Getpagesize()
-	switch {
-	case f.ringSize < page || f.ringSize&(f.ringSize-1) != 0 || f.ringSize > maxRingBytes:
-		return fmt.Errorf("read --ring-size: %d is not a power of two from %d to %d", f.ringSize, page, maxRingBytes)
-	case f.duration < 0:
-		return fmt.Errorf("read --duration: %v is negative", f.duration)
 	}
 	return nil
 }

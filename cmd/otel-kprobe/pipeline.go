@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/otel-kprobe/otel-kprobe/bpf"
+	"github.com/otel-kprobe/otel-kprobe/internal/blockio"
 	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
@@ -14,14 +15,21 @@ import (
 type pipeline struct {
 	tracker   *journey.Tracker
 	builder   *spans.Builder
+	blocks    *blockio.Tracker
+	requests  *spans.RequestBuilder
 	exporters []namedExporter
-	event     event.Event
-	limit     uint64 // traces after which reached() is true; 0: none
-	traces    uint64
-	spans     uint64
-	frames    uint64
-	damaged   uint64 // records that could not be decoded
-	// lastMonoNs is the CLOCK_MONOTONIC of the last frame's return.
+	// observe is told of each request before it is exported, with its trace;
+	// nil is allowed.
+	observe func(*blockio.Request, *spans.Trace)
+	event   event.Event
+	limit   uint64 // traces after which reached() is true; 0: none
+	traces  uint64
+	spans   uint64
+	frames  uint64
+	came    uint64 // records of requests and bios
+	damaged uint64 // records that could not be decoded
+	// lastMonoNs is the CLOCK_MONOTONIC of the last frame's return or request's
+	// completion.
 	lastMonoNs uint64
 }
 
@@ -31,12 +39,20 @@ type namedExporter struct {
 	export.Exporter
 }
 
+// pipelineNames name what the kernel reports. Those of what is not traced may be
+// nil.
+type pipelineNames struct {
+	names      spans.Names
+	blockNames spans.BlockNames
+}
+
 type pipelineOptions struct {
-	names        spans.Names
+	pipelineNames
 	clock        spans.Clock
 	seed         [16]byte
 	rawAddresses bool
 	tracker      journey.Options
+	block        blockio.Options
 	limit        uint64
 	exporters    []namedExporter
 }
@@ -49,10 +65,17 @@ func newPipeline(o pipelineOptions) *pipeline {
 			Seed:         o.seed,
 			RawAddresses: o.rawAddresses,
 		}),
+		requests: spans.NewRequestBuilder(spans.BlockOptions{
+			Names:        o.blockNames,
+			Clock:        o.clock,
+			Seed:         o.seed,
+			RawAddresses: o.rawAddresses,
+		}),
 		exporters: o.exporters,
 		limit:     o.limit,
 	}
 	p.tracker = journey.NewTracker(o.tracker, p.emit)
+	p.blocks = blockio.NewTracker(o.block, p.emitRequest)
 	return p
 }
 
@@ -61,7 +84,22 @@ func (p *pipeline) emit(j *journey.Journey) {
 	if p.reached() {
 		return
 	}
-	trace := p.builder.Build(j)
+	p.export(p.builder.Build(j))
+}
+
+// emitRequest exports one request with all that it caused.
+func (p *pipeline) emitRequest(r *blockio.Request) {
+	if p.reached() {
+		return
+	}
+	trace := p.requests.Build(r)
+	if p.observe != nil {
+		p.observe(r, trace)
+	}
+	p.export(trace)
+}
+
+func (p *pipeline) export(trace *spans.Trace) {
 	p.traces++
 	p.spans += uint64(len(trace.Spans))
 	for _, e := range p.exporters {
@@ -75,11 +113,31 @@ func (p *pipeline) record(raw []byte) {
 		p.damaged++
 		return
 	}
-	if p.event.Kind == event.KindFrame {
+	switch p.event.Kind {
+	case event.KindFrame:
 		p.frames++
 		p.lastMonoNs = p.event.Frame.ExitMonoNs
+	case event.KindRequest, event.KindBio:
+		p.came++
+		p.lastMonoNs = max(p.lastMonoNs, p.event.Block.CompleteMonoNs)
 	}
-	p.tracker.Add(&p.event)
+	if p.event.Kind >= event.KindRequest {
+		p.blocks.Add(&p.event)
+	} else {
+		p.tracker.Add(&p.event)
+	}
+}
+
+// advance tells the trackers up to when everything has been read.
+func (p *pipeline) advance(nowMonoNs uint64) {
+	p.tracker.Advance(nowMonoNs)
+	p.blocks.Advance(nowMonoNs)
+}
+
+// closeAll ends what is still open, as unfinished.
+func (p *pipeline) closeAll(nowMonoNs uint64) {
+	p.tracker.CloseAll(nowMonoNs)
+	p.blocks.CloseAll(nowMonoNs)
 }
 
 // reached is true when the limit of traces has been exported.

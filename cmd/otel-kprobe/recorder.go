@@ -7,24 +7,21 @@ import (
 
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 	"github.com/otel-kprobe/otel-kprobe/internal/recording"
-	"github.com/otel-kprobe/otel-kprobe/spans"
 )
 
-// newRecorder begins the recording of a run in file and wraps the names so that
-// it holds each answer. Without a file it gives no recorder and the names as
-// they are.
-func newRecorder(file *os.File, h host, clock *kernel.Clock, seed [16]byte, names spans.Names) (*recording.Writer, spans.Names, error) {
+// newRecorder begins the recording of a run in file. Without a file it gives nil.
+func newRecorder(file *os.File, h host, clock *kernel.Clock, seed [16]byte) (*recording.Writer, error) {
 	if file == nil {
-		return nil, names, nil
+		return nil, nil
 	}
 	writer, err := recording.NewWriter(file, recordingHeader(h, clock, seed))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	clock.OnChange(func(fromMonoNs uint64, offsetNs int64) {
 		_ = writer.ClockOffset(fromMonoNs, offsetNs) // it keeps its error for Close
 	})
-	return writer, recording.RecordedNames{Names: names, Writer: writer}, nil
+	return writer, nil
 }
 
 // recordingHeader says where and how a run is made.
@@ -41,6 +38,7 @@ func recordingHeader(h host, clock *kernel.Clock, seed [16]byte) recording.Heade
 		ClockOffsetNs:  clock.OffsetNs(now),
 		Seed:           seed,
 		Tracker:        trackerOptions(),
+		Block:          blockOptions(),
 	}
 }
 

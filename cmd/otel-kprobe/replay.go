@@ -98,13 +98,14 @@ func (r *replay) run(ctx context.Context) (err error) {
 		return err
 	}
 	p := newPipeline(pipelineOptions{
-		names:        reader.Names(),
-		clock:        reader.Names(),
-		seed:         seed,
-		rawAddresses: r.output.rawAddresses,
-		tracker:      header.Tracker,
-		limit:        r.limit,
-		exporters:    out.exporters,
+		pipelineNames: pipelineNames{names: reader.Names(), blockNames: reader.Names()},
+		clock:         reader.Names(),
+		seed:          seed,
+		rawAddresses:  r.output.rawAddresses,
+		tracker:       header.Tracker,
+		block:         header.Block,
+		limit:         r.limit,
+		exporters:     out.exporters,
 	})
 	kernelLost, err := r.feed(ctx, out, reader, p)
 	return r.finish(out, p, kernelLost, err)
@@ -150,7 +151,7 @@ func (r *replay) feed(ctx context.Context, out *outputs, reader *recording.Reade
 			return kernelLost, nil
 		}
 		if err != nil {
-			p.tracker.CloseAll(last) // what was read before is good
+			p.closeAll(last) // what was read before is good
 			return kernelLost, fmt.Errorf("read recording %s: %w", r.path, err)
 		}
 		switch entry.Kind {
@@ -158,9 +159,9 @@ func (r *replay) feed(ctx context.Context, out *outputs, reader *recording.Reade
 			p.record(entry.Record)
 		case recording.KindTick:
 			last = entry.MonoNs
-			p.tracker.Advance(entry.MonoNs)
+			p.advance(entry.MonoNs)
 		case recording.KindClose:
-			p.tracker.CloseAll(entry.MonoNs)
+			p.closeAll(entry.MonoNs)
 		case recording.KindCounters:
 			kernelLost = entry.Counters
 		}

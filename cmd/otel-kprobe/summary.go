@@ -34,7 +34,6 @@ func (r *packetsRun) summary(live int64, tracked int, missed uint64) export.Summ
 		r.logger.Warn("the summary lacks the kernel's counters", "error", err)
 	}
 	s := r.pipeline.summary()
-	s.DurationNs = uint64(r.ended.Sub(r.started))
 	s.Attached = uint64(r.kernel.attachment.Attached)
 	s.Skipped = uint64(r.kernel.skipped)
 	s.Backend = string(r.kernel.backend)
@@ -72,6 +71,10 @@ func (p *pipeline) summary() export.Summary {
 		Traces:  p.traces,
 		Spans:   p.spans,
 		Tracker: export.NewTrackerSummary(p.tracker.Stats()),
+
+		Block:        p.came > 0,
+		Requests:     p.came,
+		BlockTracker: export.NewBlockTrackerSummary(p.blocks.Stats()),
 	}
 }
 

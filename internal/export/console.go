@@ -18,8 +18,8 @@ type Format string
 
 // The formats of a Console.
 const (
-	FormatTree  Format = "tree"  // a line for the packet, below it its functions, indented
-	FormatLines Format = "lines" // pwru's table: a line per function, in the order of time
+	FormatTree  Format = "tree"  // a line for the packet, below it its functions, indented; or for the block request, below it those that it caused
+	FormatLines Format = "lines" // pwru's table: a line per function, in the order of time; or biosnoop's: a line per block request
 	FormatJSON  Format = "json"  // a JSON object per span
 )
 
@@ -42,6 +42,9 @@ type ConsoleOptions struct {
 	// Width gives how many columns the terminal has now, 0 for no limit; nil is
 	// no limit. It is asked once a trace. FormatTree cuts its lines to it.
 	Width func() int
+	// Height gives how many lines the terminal has now, as Width its columns.
+	// Only Live asks for it.
+	Height func() int
 	// Location is where wall-clock times are shown; nil is UTC.
 	Location *time.Location
 }

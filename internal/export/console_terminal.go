@@ -8,8 +8,8 @@ import (
 )
 
 // TerminalOptions gives the options that suit a file and an environment (as
-// os.Getenv gives it): colours and a width only where the file is a terminal,
-// no colours when NO_COLOR is set (https://no-color.org) or TERM is dumb, ASCII
+// os.Getenv gives it): colours and a size only where the file is a terminal, no
+// colours when NO_COLOR is set (https://no-color.org) or TERM is dumb, ASCII
 // when the locale has no UTF-8, and times of the local zone.
 func TerminalOptions(f *os.File, getenv func(string) string) ConsoleOptions {
 	o := ConsoleOptions{ASCII: !utf8Locale(localeOf(getenv)), Location: time.Local}
@@ -19,13 +19,23 @@ func TerminalOptions(f *os.File, getenv func(string) string) ConsoleOptions {
 	}
 	o.Color = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
 	o.Width = func() int {
-		width, _, err := term.GetSize(fd)
-		if err != nil {
-			return 0
-		}
+		width, _ := terminalSize(fd)
 		return width
 	}
+	o.Height = func() int {
+		_, height := terminalSize(fd)
+		return height
+	}
 	return o
+}
+
+// terminalSize gives columns and lines, 0 and 0 when nobody knows.
+func terminalSize(fd int) (width, height int) {
+	width, height, err := term.GetSize(fd)
+	if err != nil {
+		return 0, 0
+	}
+	return width, height
 }
 
 // localeOf gives the locale of characters as POSIX finds it.

@@ -258,7 +258,7 @@ func TestTerminalOptions(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			o := TerminalOptions(file, func(k string) string { return tt.env[k] })
-			if o.ASCII != tt.ascii || o.Color || o.Width != nil {
+			if o.ASCII != tt.ascii || o.Color || o.Width != nil || o.Height != nil {
 				t.Errorf("%+v", o)
 			}
 		})
@@ -277,7 +277,7 @@ func TestTerminalOptionsOfATerminal(t *testing.T) {
 	}
 	for env, color := range map[string]bool{"": true, "NO_COLOR": false, "TERM": false} {
 		o := TerminalOptions(pty, func(k string) string { return map[string]string{env: "dumb"}[k] })
-		if o.Color != color || o.Width == nil || o.Width() != 93 {
+		if o.Color != color || o.Width == nil || o.Width() != 93 || o.Height == nil || o.Height() != 25 {
 			t.Errorf("%q set: color %t, %+v", env, o.Color, o)
 		}
 	}

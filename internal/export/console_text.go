@@ -41,17 +41,28 @@ func signsFor(ascii bool) signs {
 
 // appendDuration appends 12.345µs, 12.345ms or 12.345s.
 func appendDuration(dst []byte, ns uint64, micro string) []byte {
-	unit, suffix := uint64(time.Microsecond), micro
+	unit, suffix := durationUnit(ns, micro)
+	dst = appendThousandths(dst, ns/(unit/1000))
+	return append(dst, suffix...)
+}
+
+// durationUnit gives the unit, in nanoseconds and by name, that suits a
+// duration.
+func durationUnit(ns uint64, micro string) (unit uint64, suffix string) {
 	switch {
 	case ns >= uint64(time.Second):
-		unit, suffix = uint64(time.Second), "s"
+		return uint64(time.Second), "s"
 	case ns >= uint64(time.Millisecond):
-		unit, suffix = uint64(time.Millisecond), "ms"
+		return uint64(time.Millisecond), "ms"
+	default:
+		return uint64(time.Microsecond), micro
 	}
-	thousandths := ns / (unit / 1000)
-	dst = strconv.AppendUint(dst, thousandths/1000, 10)
-	dst = append(dst, '.', byte('0'+thousandths/100%10), byte('0'+thousandths/10%10), byte('0'+thousandths%10))
-	return append(dst, suffix...)
+}
+
+// appendThousandths appends 12345 as 12.345.
+func appendThousandths(dst []byte, n uint64) []byte {
+	dst = strconv.AppendUint(dst, n/1000, 10)
+	return append(dst, '.', byte('0'+n/100%10), byte('0'+n/10%10), byte('0'+n%10))
 }
 
 // appendClock appends a CLOCK_REALTIME time of day.

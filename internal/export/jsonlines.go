@@ -13,14 +13,14 @@ import (
 //
 //	trace_id, span_id    hexadecimal
 //	parent_span_id*      hexadecimal; the root has none
-//	name                 of the function; of the root: "packet tx icmp"
-//	depth                0 for the root, 1 for the functions below it …
+//	name                 of the function; of the root: "packet tx icmp", "block write"
+//	depth                0 for the root, 1 for the spans below it …
 //	start_unix_ns        CLOCK_REALTIME
 //	end_unix_ns          CLOCK_REALTIME, at least start_unix_ns+1
 //	enter_mono_ns        CLOCK_MONOTONIC, exact
 //	duration_ns          exact
-//	offset_ns            enter_mono_ns less the root's
-//	error*               true when the packet was dropped here
+//	offset_ns            enter_mono_ns less the root's; negative for a wait before a block request
+//	error*               true when the packet was dropped here, or the block request failed
 //	message*             of the error
 //	attributes           by their names in docs/spans.md: string, number, true or list of strings
 //	events*              list of {name, unix_ns, attributes}
@@ -46,7 +46,7 @@ func appendJSONSpan(dst []byte, t *spans.Trace, s *spans.Span) []byte {
 	dst = appendJSONUint(dst, "end_unix_ns", s.EndUnixNs)
 	dst = appendJSONUint(dst, "enter_mono_ns", s.EnterMonoNs)
 	dst = appendJSONUint(dst, "duration_ns", s.ExitMonoNs-min(s.ExitMonoNs, s.EnterMonoNs))
-	dst = appendJSONUint(dst, "offset_ns", s.EnterMonoNs-min(s.EnterMonoNs, t.EnterMonoNs))
+	dst = strconv.AppendInt(append(dst, `,"offset_ns":`...), int64(s.EnterMonoNs-t.Spans[0].EnterMonoNs), 10)
 	if s.Error {
 		dst = append(dst, `,"error":true`...)
 	}

@@ -11,12 +11,15 @@ import (
 	"github.com/otel-kprobe/otel-kprobe/spans"
 )
 
-// lines writes pwru's table (https://github.com/cilium/pwru): its columns in
-// its order, then the time of entry and the duration, and the function last.
+// lines writes of packets pwru's table (https://github.com/cilium/pwru): its
+// columns in its order, then the time of entry and the duration, and the
+// function last. Of block requests it writes biosnoop's. Each begins with a
+// header, anew where the other kind came between.
 type lines struct {
 	o      ConsoleOptions
 	micro  string
-	begun  bool    // the header is written
+	begun  bool    // a header is written
+	block  bool    // it is that of block requests
 	order  []int32 // indexes of spans, by the time of entry
 	column []byte
 }
@@ -24,21 +27,37 @@ type lines struct {
 func newLines(o ConsoleOptions) *lines { return &lines{o: o, micro: signsFor(o.ASCII).micro} }
 
 func (w *lines) appendTrace(dst []byte, t *spans.Trace) []byte {
-	if !w.begun {
-		w.begun = true
-		dst = w.appendHeader(dst)
+	if !w.begun || w.block != t.Block {
+		w.begun, w.block = true, t.Block
+		if t.Block {
+			dst = w.appendBlockHeader(dst)
+		} else {
+			dst = w.appendHeader(dst)
+		}
 	}
+	w.sort(t)
+	for _, i := range w.order {
+		if t.Block {
+			dst = w.appendRequest(dst, t, &t.Spans[i])
+		} else {
+			dst = w.appendFrame(dst, t, int(i))
+		}
+	}
+	return dst
+}
+
+// sort puts the spans that get a line in the order of their entry: the frames
+// of a packet; the requests and bios of a block trace, without what they waited.
+func (w *lines) sort(t *spans.Trace) {
 	w.order = w.order[:0]
-	for i := 1; i < len(t.Spans); i++ {
-		w.order = append(w.order, int32(i))
+	for i := range t.Spans {
+		if t.Block && !t.Spans[i].Wait || !t.Block && i > 0 {
+			w.order = append(w.order, int32(i))
+		}
 	}
 	slices.SortStableFunc(w.order, func(a, b int32) int {
 		return cmp.Compare(t.Spans[a].EnterMonoNs, t.Spans[b].EnterMonoNs)
 	})
-	for _, i := range w.order {
-		dst = w.appendFrame(dst, t, int(i))
-	}
-	return dst
 }
 
 // linesWidths are the widths of the columns before FUNC. What is wider moves

@@ -72,13 +72,30 @@ func (p *Progress) draw(done, total, width int) string {
 
 // Listening gives the line that says that tracing has begun.
 func Listening(attached, skipped int, took time.Duration) string {
-	probes := "probes"
-	if attached == 1 {
-		probes = "probe"
+	return fmt.Sprintf("Attached %s (%d skipped) in %s; listening", probes(attached), skipped, brief(took))
+}
+
+// ListeningBlock gives that line for block devices, those named or, without any
+// name, all of them.
+func ListeningBlock(devices []string, attached int, took time.Duration) string {
+	what := "all block devices"
+	if len(devices) > 0 {
+		what = strings.Join(devices, ", ")
 	}
-	unit := time.Millisecond
+	return fmt.Sprintf("Attached %s in %s; listening to %s", probes(attached), brief(took), what)
+}
+
+func probes(n int) string {
+	if n == 1 {
+		return "1 probe"
+	}
+	return fmt.Sprintf("%d probes", n)
+}
+
+// brief rounds a time to what a reader wants to know of it.
+func brief(took time.Duration) time.Duration {
 	if took >= time.Second {
-		unit = 10 * time.Millisecond
+		return took.Round(10 * time.Millisecond)
 	}
-	return fmt.Sprintf("Attached %d %s (%d skipped) in %s; listening", attached, probes, skipped, took.Round(unit))
+	return took.Round(time.Millisecond)
 }

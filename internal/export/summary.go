@@ -27,6 +27,15 @@ type Summary struct {
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    TrackerSummary    `json:"tracker"`
 	Exporters  []ExporterSummary `json:"exporters"`
+
+	// Block says that requests were traced. The members below are left out of
+	// the JSON where they are zero, so of every run that traced none.
+	Block             bool                `json:"-"`
+	Requests          uint64              `json:"requests,omitempty"`           // records of requests and bios that came from the kernel
+	RequestsSubmitted uint64              `json:"requests_submitted,omitempty"` // that the kernel side sent; all of them should have come
+	InFlight          uint64              `json:"requests_in_flight,omitempty"` // requests that were still under way at the end
+	BlockTracker      BlockTrackerSummary `json:"block_tracker,omitzero"`
+	Histograms        []HistogramSummary  `json:"histograms,omitempty"`
 }
 
 // TrackerSummary says what became of the journeys.
@@ -109,6 +118,7 @@ func (s *Summary) Losses() []Count {
 		Count{"lost frames", t.LostFrames}, Count{"late events", t.Late}, Count{"left-out events", t.LeftOut},
 		Count{"lost starts", t.LostStarts}, Count{"lost ends", t.LostEnds}, Count{"evicted journeys", t.Evicted},
 	)
+	all = append(all, s.BlockTracker.losses()...)
 	for _, e := range s.Exporters {
 		all = append(
 			all,
@@ -122,9 +132,15 @@ func (s *Summary) Losses() []Count {
 // String gives the summary as one line.
 func (s *Summary) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d frames, %d traces, %d spans", s.Frames, s.Traces, s.Spans)
-	if s.Tracker.Unfinished > 0 {
-		fmt.Fprintf(&b, ", %d unfinished", s.Tracker.Unfinished)
+	if !s.Block || s.Frames > 0 {
+		fmt.Fprintf(&b, "%d frames, ", s.Frames)
+	}
+	if s.Block {
+		fmt.Fprintf(&b, "%d requests, ", s.Requests)
+	}
+	fmt.Fprintf(&b, "%d traces, %d spans", s.Traces, s.Spans)
+	if n := s.Tracker.Unfinished + s.BlockTracker.Unfinished; n > 0 {
+		fmt.Fprintf(&b, ", %d unfinished", n)
 	}
 	for i, e := range s.Exporters {
 		sep := ","

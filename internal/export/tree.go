@@ -8,7 +8,8 @@ import (
 )
 
 // tree writes a header for the packet and below it a line for each frame:
-// offset from the start, duration, function, and what is special about it.
+// offset from the start, duration, function, and what is special about it. Of a
+// block request the lines are those of the requests on the devices below.
 type tree struct {
 	o     ConsoleOptions
 	signs signs
@@ -16,6 +17,7 @@ type tree struct {
 	skbs  []uint64 // addresses of the trace's skbs in the order they come
 	last  []bool   // by span: it is the last child of its parent
 	open  []bool   // by depth: a later sibling is to come
+	piece []byte   // of length 0, to make a piece of the line in
 }
 
 // Columns of a frame's line before the function.
@@ -31,6 +33,9 @@ func (w *tree) appendTrace(dst []byte, t *spans.Trace) []byte {
 		return dst
 	}
 	width := w.o.Width()
+	if t.Block {
+		return w.appendBlockTrace(dst, t, width)
+	}
 	w.survey(t)
 	dst = w.appendHeader(dst, t, width)
 	for i := 1; i < len(t.Spans); i++ {

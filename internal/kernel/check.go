@@ -71,6 +71,7 @@ func (c *checker) check() []Finding {
 		c.tracefs(),
 		c.multi(),
 		c.session(),
+		c.block(),
 		c.ring(),
 		c.locked(),
 		c.jit(),

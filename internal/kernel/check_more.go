@@ -138,6 +138,32 @@ func (c *checker) session() Finding {
 	return f
 }
 
+// block looks for what no request can be traced without; the other tracepoints
+// of the block layer only add to it.
+func (c *checker) block() Finding {
+	f := Finding{Name: FindingBlock, Status: StatusOK, Detail: "issue and completion of requests can be seen"}
+	if c.types == nil {
+		f.Status, f.Detail = StatusUnknown, "cannot be told without BTF"
+		return f
+	}
+	tracepoints := ReadBlockSignatures(c.types).Tracepoints
+	for _, name := range []string{TracepointRequestIssue, TracepointRequestComplete} {
+		switch args := tracepoints[name]; {
+		case !args.Present:
+			f.Status, f.Detail = StatusMissing, "this kernel has no tracepoint "+name
+			f.Cost, f.Fix = costOfNoBlock, "use a kernel with CONFIG_BLOCK=y and CONFIG_TRACEPOINTS=y"
+			return f
+		case args.Object < 0:
+			f.Status, f.Detail = StatusMissing, "the tracepoint "+name+" of this kernel does not say which request it is about"
+			f.Cost, f.Fix = costOfNoBlock, "report this with the kernel's release"
+			return f
+		}
+	}
+	return f
+}
+
+const costOfNoBlock = "block requests cannot be traced; packets can"
+
 func (c *checker) ring() Finding {
 	f := Finding{Name: FindingRing, Status: StatusOK, Detail: "BPF ring buffer can be made"}
 	err := c.haveRing()

@@ -23,6 +23,7 @@ type machine struct {
 	ringErr error
 	unbound bool     // locked memory is unlimited
 	funcs   []string // in the BTF of vmlinux
+	blocks  []string // tracepoints of block requests in the BTF of vmlinux
 	noBTF   bool
 	modules bool // BTF of a module
 }
@@ -33,7 +34,8 @@ const allCaps = "CapEff:\t000001ffffffffff\n"
 func debian(change func(*machine)) machine {
 	m := machine{
 		release: "6.12.9-cloud-amd64", arch: "amd64", modules: true, unbound: true,
-		funcs: []string{"bpf_kprobe_multi_link_attach", "register_fprobe_ips", "bpf_session_cookie", "bpf_session_is_return"},
+		funcs:  []string{"bpf_kprobe_multi_link_attach", "register_fprobe_ips", "bpf_session_cookie", "bpf_session_is_return"},
+		blocks: []string{TracepointRequestIssue, TracepointRequestComplete},
 		files: map[string]string{
 			"/sys/bus/event_source/devices/kprobe/type":      "8",
 			"/sys/kernel/tracing/available_filter_functions": "ip_rcv\n",
@@ -64,7 +66,7 @@ func (m machine) checker(t *testing.T) *checker {
 		writeFile(t, filepath.Join(root, path), text)
 	}
 	if !m.noBTF {
-		writeFile(t, root+"/sys/kernel/btf/vmlinux", string(funcBTF(m.funcs)))
+		writeFile(t, root+"/sys/kernel/btf/vmlinux", string(machineBTF(m.funcs, m.blocks)))
 		if m.modules {
 			writeFile(t, root+"/sys/kernel/btf/veth", "")
 		}
@@ -76,14 +78,33 @@ func (m machine) checker(t *testing.T) *checker {
 	}
 }
 
-// funcBTF is BTF that holds functions without parameters.
-func funcBTF(names []string) []byte {
+// machineBTF is BTF that holds functions without parameters and tracepoints of
+// a struct request *.
+func machineBTF(funcs, blocks []string) []byte {
 	strings := []byte{0}
-	types := []byte{0, 0, 0, 0, 0, 0, 0, byte(BTFFuncProto), 0, 0, 0, 0}
-	for _, name := range names {
-		off := len(strings)
-		strings = append(append(strings, name...), 0)
-		types = append(types, byte(off), byte(off>>8), 0, 0, 1, 0, 0, byte(BTFFunc), 1, 0, 0, 0)
+	var types []byte
+	add := func(name string, kind BTFKind, length, ref byte, extra ...byte) {
+		off := 0
+		if name != "" {
+			off = len(strings)
+			strings = append(append(strings, name...), 0)
+		}
+		types = append(types, byte(off), byte(off>>8), 0, 0, length, 0, 0, byte(kind), ref, 0, 0, 0)
+		types = append(types, extra...)
+	}
+	add("", BTFFuncProto, 0, 0) // 1
+	for _, name := range funcs {
+		add(name, BTFFunc, 1, 1)
+	}
+	if len(blocks) > 0 {
+		id := byte(len(funcs) + 2)
+		add(structRequest, BTFStruct, 0, 0)
+		add("", BTFPtr, 0, id)
+		add("", BTFFuncProto, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, id+1, 0, 0, 0)
+		add("", BTFPtr, 0, id+2)
+		for _, name := range blocks {
+			add(tracepointTypedef+name, BTFTypedef, 0, id+3)
+		}
 	}
 	header := []byte{0x9f, 0xeb, 1, 0, 24, 0, 0, 0, 0, 0, 0, 0}
 	for _, n := range []int{len(types), len(types), len(strings)} {
@@ -150,7 +171,9 @@ func machines() map[string]machine {
 			m.release, m.unbound = "5.10.0", false
 			m.files["/proc/self/status"] = "CapEff:\t000000c000000000\n"
 		}),
-		"no JIT": debian(func(m *machine) { m.files["/proc/sys/net/core/bpf_jit_enable"] = "0\n" }),
+		"no JIT":         debian(func(m *machine) { m.files["/proc/sys/net/core/bpf_jit_enable"] = "0\n" }),
+		"no block layer": debian(func(m *machine) { m.blocks = nil }),
+		"no completion":  debian(func(m *machine) { m.blocks = m.blocks[:1] }),
 	}
 }
 
@@ -166,8 +189,10 @@ func TestCheckGolden(t *testing.T) {
 			}
 			backend, why := ChooseBackend(findings)
 			out.WriteString("\nbackend: " + backend + " (" + why + ")\n")
-			if err := CannotTrace(findings); err != nil {
-				out.WriteString("error: " + err.Error() + "\n")
+			for _, err := range []error{CannotTrace(findings), CannotTraceBlock(findings)} {
+				if err != nil {
+					out.WriteString("error: " + err.Error() + "\n")
+				}
 			}
 			compareGolden(t, strings.ReplaceAll(name, " ", "-"), strings.ReplaceAll(out.String(), c.root, ""))
 		})
@@ -199,6 +224,7 @@ func TestCannotTrace(t *testing.T) {
 		"everything":       true,
 		"paranoid as root": true, "no session": true, "no fprobe": true, "old": true, "integrity": true,
 		"fine capabilities": true, "tracefs in debugfs": true, "no JIT": true,
+		"no block layer": true, "no completion": true,
 	}
 	for name, m := range machines() {
 		err := CannotTrace(m.checker(t).check())
@@ -208,6 +234,34 @@ func TestCannotTrace(t *testing.T) {
 		}
 		if err != nil && (strings.Contains(err.Error(), "\n") || cannot.Fix == "") {
 			t.Errorf("%s: no one sentence with a way out: %q", name, err)
+		}
+	}
+}
+
+// TestCannotTraceBlock holds that requests need less than packets, and what.
+func TestCannotTraceBlock(t *testing.T) {
+	lacks := map[string]string{
+		"no block layer":  "this kernel has no tracepoint block_rq_issue; use a kernel with CONFIG_BLOCK=y and CONFIG_TRACEPOINTS=y",
+		"no completion":   "this kernel has no tracepoint block_rq_complete; use a kernel with CONFIG_BLOCK=y and CONFIG_TRACEPOINTS=y",
+		"too old":         "kernel 4.19.0 is too old; boot Linux 5.10 or later",
+		"other cpu":       "the architecture riscv64 is not supported; run it on amd64",
+		"no BTF":          "this kernel describes no types (no /sys/kernel/btf/vmlinux); use a kernel with CONFIG_DEBUG_INFO_BTF=y",
+		"damaged BTF":     "read kernel types of vmlinux: damaged or foreign BTF: 3 bytes hold no header; make /sys/kernel/btf/vmlinux readable, or report this with the kernel's release",
+		"confidentiality": "kernel lockdown is in mode confidentiality, which forbids BPF to read kernel memory; boot with lockdown=integrity or without lockdown",
+		"unprivileged":    "this process may not trace the kernel: it lacks CAP_BPF and CAP_PERFMON; run it as root, for example with sudo, or with CAP_BPF, CAP_PERFMON, CAP_SYSLOG and CAP_DAC_READ_SEARCH",
+		"no ring":         "this kernel has no BPF ring buffer; boot Linux 5.8 or later with CONFIG_BPF_SYSCALL=y",
+		"locked memory":   "the limit of locked memory is too low for BPF maps; raise it with ulimit -l unlimited, or run it as root",
+	}
+	for name, m := range machines() {
+		var want, got string
+		if lacks[name] != "" {
+			want = "cannot trace block requests here: " + lacks[name]
+		}
+		if err := CannotTraceBlock(m.checker(t).check()); err != nil {
+			got = err.Error()
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 }
@@ -246,7 +300,7 @@ func TestCheckHere(t *testing.T) {
 			t.Errorf("finding says too little: %+v", f)
 		}
 	}
-	for _, name := range append(required(), FindingKprobes, FindingMulti, FindingSession) {
+	for _, name := range append(required(), FindingKprobes, FindingMulti, FindingSession, FindingBlock) {
 		if seen[name] != 1 {
 			t.Errorf("%s was found %d times", name, seen[name])
 		}

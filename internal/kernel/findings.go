@@ -28,6 +28,7 @@ const (
 	FindingTracefs    = "tracefs"
 	FindingMulti      = "FPROBE (kprobe.multi)"
 	FindingSession    = "kprobe.session"
+	FindingBlock      = "block tracepoints"
 	FindingRing       = "ring buffer"
 	FindingMemlock    = "locked memory"
 	FindingJIT        = "BPF JIT"
@@ -54,10 +55,16 @@ const (
 	backendNone    = "none"
 )
 
-// required lists the findings without which nothing can be traced, what no
+// required lists the findings without which no packet can be traced, what no
 // privilege can change first. The backends are judged apart.
 func required() []string {
 	return []string{FindingKernel, FindingBTF, FindingLockdown, FindingRing, FindingPrivileges, FindingTracefs, FindingMemlock}
+}
+
+// requiredForBlock is the same for block requests: tracepoints that are found
+// through BTF need neither tracefs nor kprobes.
+func requiredForBlock() []string {
+	return []string{FindingKernel, FindingBTF, FindingLockdown, FindingBlock, FindingRing, FindingPrivileges, FindingMemlock}
 }
 
 func find(findings []Finding, name string) Finding {
@@ -69,12 +76,16 @@ func find(findings []Finding, name string) Finding {
 	return Finding{Name: name, Status: StatusUnknown, Detail: "not checked"}
 }
 
-// blocker returns the first finding that makes tracing impossible.
+// blocker returns the first finding that makes tracing packets impossible.
 func blocker(findings []Finding) (Finding, bool) {
 	if f := find(findings, FindingKprobes); f.Status == StatusMissing && find(findings, FindingMulti).Status != StatusOK {
 		return f, true
 	}
-	for _, name := range required() {
+	return firstMissing(findings, required())
+}
+
+func firstMissing(findings []Finding, names []string) (Finding, bool) {
+	for _, name := range names {
 		if f := find(findings, name); f.Status == StatusMissing {
 			return f, true
 		}
@@ -87,6 +98,15 @@ func blocker(findings []Finding) (Finding, bool) {
 func CannotTrace(findings []Finding) error {
 	if f, blocked := blocker(findings); blocked {
 		return &CannotTraceError{Missing: f.Detail, Fix: f.Fix}
+	}
+	return nil
+}
+
+// CannotTraceBlock is CannotTrace for block requests: it returns nil when those
+// can be traced.
+func CannotTraceBlock(findings []Finding) error {
+	if f, missing := firstMissing(findings, requiredForBlock()); missing {
+		return &CannotTraceError{What: "block requests", Missing: f.Detail, Fix: f.Fix}
 	}
 	return nil
 }

@@ -140,6 +140,12 @@ func FuzzParseRawBTF(f *testing.F) {
 	b.Func("skb_clone", p, p, i)
 	b.Enum("skb_drop_reason", btftest.Name{Name: "SKB_CONSUMED", Value: 1})
 	f.Add(b.Bytes())
+	block := newBlockTypes()
+	block.tracepoint("block_rq_complete", "request *", "blk_status_t")
+	block.tracepoint("block_bio_remap", "bio *", "dev_t", "sector_t")
+	block.function("blk_execute_rq", "request *", "int")
+	block.Enum("req_op", btftest.Name{Name: "REQ_OP_DRV_OUT", Value: 35})
+	f.Add(block.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		raw, err := kernel.ParseRawBTF(data, nil)
 		if err != nil {
@@ -155,6 +161,8 @@ func FuzzParseRawBTF(f *testing.F) {
 			typ.IntEncoding()
 		}
 		kernel.ReadDropReasons(raw)
+		kernel.ReadBlockNames(raw)
+		kernel.ReadBlockSignatures(raw)
 		raw.HasFunc("skb_clone")
 		if split, err := kernel.ParseRawBTF(data, raw); err == nil {
 			split.Resolve(split.FirstID())

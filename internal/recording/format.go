@@ -15,8 +15,8 @@
 //
 //	1 header       JSON of Header
 //	2 record       one record of the ring buffer, as it was
-//	3 tick         mono_ns u64: journey.Tracker.Advance
-//	4 close        mono_ns u64: journey.Tracker.CloseAll
+//	3 tick         mono_ns u64: Advance of journey.Tracker and blockio.Tracker
+//	4 close        mono_ns u64: CloseAll of both
 //	5 function     addr u64, name, module
 //	6 location     addr u64, symbol
 //	7 drop reason  value u32, name
@@ -24,16 +24,21 @@
 //	9 clock        valid_from_mono_ns u64, offset_ns i64
 //	10 counters    JSON object of what the kernel side counted, at the end
 //	11 trailer     records u64, entries before the trailer u64
+//	12 device      dev_t u32 (major << 20 | minor), name
+//	13 cgroup      id u64, path
+//	14 operation   number u32, name
+//	15 flag        bit of the flags of a request u32, name
 //
-// Names stand anywhere: a name is known when the journey that needs it has
-// ended, behind the journey's last record. So a replay reads the file twice,
-// see Open.
+// Names stand anywhere: a name is known when the journey or request that needs
+// it has ended, behind its last record. So a replay reads the file twice, see
+// Open.
 package recording
 
 import (
 	"errors"
 	"fmt"
 
+	"github.com/otel-kprobe/otel-kprobe/internal/blockio"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
 )
 
@@ -65,6 +70,11 @@ const (
 	KindClock      Kind = 9
 	KindCounters   Kind = 10
 	KindTrailer    Kind = 11
+
+	KindDevice      Kind = 12
+	KindCgroup      Kind = 13
+	KindOperation   Kind = 14
+	KindRequestFlag Kind = 15
 )
 
 // Header says where and how a recording was made.
@@ -83,6 +93,9 @@ type Header struct {
 	Seed [16]byte `json:"seed"`
 	// Tracker is what the run's journey.Tracker was made with.
 	Tracker journey.Options `json:"tracker"`
+	// Block is what the run's blockio.Tracker was made with, zero when it
+	// traced no block requests.
+	Block blockio.Options `json:"block"`
 }
 
 // The ways in which a file is not a whole recording. An *Error wraps one.

@@ -8,18 +8,24 @@ import (
 )
 
 // Names are the names and clock offsets of a recording. They implement
-// spans.Names and spans.Clock.
+// spans.Names, spans.BlockNames and spans.Clock.
 type Names struct {
 	functions map[uint64]spans.Function
 	locations map[uint64]string
 	reasons   map[uint32]string
 	netns     map[uint32]string
 	offsets   []offset // by validFromMonoNs
+
+	devices      map[uint32]string
+	cgroups      map[uint64]string
+	operations   map[uint32]string
+	requestFlags map[uint32]string
 }
 
 var (
-	_ spans.Names = (*Names)(nil)
-	_ spans.Clock = (*Names)(nil)
+	_ spans.Names      = (*Names)(nil)
+	_ spans.BlockNames = (*Names)(nil)
+	_ spans.Clock      = (*Names)(nil)
 )
 
 type offset struct {
@@ -33,6 +39,11 @@ func newNames() *Names {
 		locations: make(map[uint64]string),
 		reasons:   make(map[uint32]string),
 		netns:     make(map[uint32]string),
+
+		devices:      make(map[uint32]string),
+		cgroups:      make(map[uint64]string),
+		operations:   make(map[uint32]string),
+		requestFlags: make(map[uint32]string),
 	}
 }
 
@@ -47,6 +58,18 @@ func (n *Names) DropReason(value uint32) string { return n.reasons[value] }
 
 // NetNS implements spans.Names.
 func (n *Names) NetNS(inum uint32) string { return n.netns[inum] }
+
+// Device implements spans.BlockNames.
+func (n *Names) Device(dev uint32) string { return n.devices[dev] }
+
+// Cgroup implements spans.BlockNames.
+func (n *Names) Cgroup(id uint64) string { return n.cgroups[id] }
+
+// Operation implements spans.BlockNames.
+func (n *Names) Operation(op uint8) string { return n.operations[uint32(op)] }
+
+// RequestFlag implements spans.BlockNames.
+func (n *Names) RequestFlag(bit uint8) string { return n.requestFlags[uint32(bit)] }
 
 // OffsetNs implements spans.Clock: the offset that is valid from the latest
 // time that is not after monoNs; before the first, the first.
@@ -70,6 +93,14 @@ func (n *Names) add(e *Entry) {
 		n.reasons[e.Value] = e.Name
 	case KindNetNS:
 		n.netns[e.Value] = e.Name
+	case KindDevice:
+		n.devices[e.Value] = e.Name
+	case KindCgroup:
+		n.cgroups[e.Cgroup] = e.Name
+	case KindOperation:
+		n.operations[e.Value] = e.Name
+	case KindRequestFlag:
+		n.requestFlags[e.Value] = e.Name
 	case KindClock:
 		n.addOffset(e.MonoNs, e.OffsetNs)
 	}

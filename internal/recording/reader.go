@@ -19,8 +19,9 @@ type Entry struct {
 	MonoNs   uint64            // KindTick, KindClose; KindClock: valid from
 	OffsetNs int64             // KindClock: CLOCK_REALTIME − CLOCK_MONOTONIC
 	Addr     uint64            // KindFunction, KindLocation
-	Value    uint32            // KindDropReason: the reason; KindNetNS: the inode number
-	Name     string            // KindFunction, KindLocation, KindDropReason, KindNetNS
+	Cgroup   uint64            // KindCgroup: its id
+	Value    uint32            // the number of what every other kind names
+	Name     string            // of all kinds that name something; KindCgroup: its path
 	Module   string            // KindFunction
 	Counters map[string]uint64 // KindCounters
 }
@@ -229,7 +230,9 @@ func (r *Reader) parse(e *Entry, payload []byte) (detail string) {
 		e.Addr, e.Name, e.Module = p.uint64(), p.string(), p.string()
 	case KindLocation:
 		e.Addr, e.Name = p.uint64(), p.string()
-	case KindDropReason, KindNetNS:
+	case KindCgroup:
+		e.Cgroup, e.Name = p.uint64(), p.string()
+	case KindDropReason, KindNetNS, KindDevice, KindOperation, KindRequestFlag:
 		e.Value, e.Name = p.uint32(), p.string()
 	case KindClock:
 		e.MonoNs, e.OffsetNs = p.uint64(), int64(p.uint64())

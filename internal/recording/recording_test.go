@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/otel-kprobe/otel-kprobe/internal/blockio"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
 	"github.com/otel-kprobe/otel-kprobe/spans"
 )
@@ -22,6 +23,7 @@ func testHeader() Header {
 		KernelRelease: "6.12.57+deb13-cloud-amd64", Architecture: "amd64", BootID: "b", HostName: "h", HostID: "i",
 		ProgramVersion: "v0.1.0", StartMonoNs: 100, ClockOffsetNs: 1_700_000_000_000_000_000,
 		Seed: [16]byte{1, 2, 255}, Tracker: journey.Options{LingerNs: 7, MaxFrames: 9},
+		Block: blockio.Options{IdleNs: 11, MaxHeld: 12},
 	}
 }
 
@@ -34,6 +36,10 @@ func (answers) Function(uint64) spans.Function {
 func (answers) Location(uint64) string   { return "tcp_v4_rcv+0x1f" }
 func (answers) DropReason(uint32) string { return "NO_SOCKET" }
 func (answers) NetNS(uint32) string      { return "blue" }
+func (answers) Device(uint32) string     { return "nvme0n1" }
+func (answers) Cgroup(uint64) string     { return "/system.slice/x.service" }
+func (answers) Operation(uint8) string   { return "write_zeroes" }
+func (answers) RequestFlag(uint8) string { return "rahead" }
 
 // testFile writes one entry of each kind.
 func testFile(t testing.TB) []byte {
@@ -48,6 +54,11 @@ func testFile(t testing.TB) []byte {
 	names.Location(0xffffffff81000010)
 	names.DropReason(3)
 	names.NetNS(4026531840)
+	block := RecordedBlockNames{Names: answers{}, Writer: w}
+	block.Device(259 << 20)
+	block.Cgroup(1<<40 | 77)
+	block.Operation(9)
+	block.RequestFlag(19)
 	for _, err := range []error{
 		w.Symbol(1, "", ""),
 		w.Record([]byte("a record")),
@@ -72,6 +83,10 @@ func testEntries() []Entry {
 		{Kind: KindLocation, Addr: 0xffffffff81000010, Name: "tcp_v4_rcv+0x1f"},
 		{Kind: KindDropReason, Value: 3, Name: "NO_SOCKET"},
 		{Kind: KindNetNS, Value: 4026531840, Name: "blue"},
+		{Kind: KindDevice, Value: 259 << 20, Name: "nvme0n1"},
+		{Kind: KindCgroup, Cgroup: 1<<40 | 77, Name: "/system.slice/x.service"},
+		{Kind: KindOperation, Value: 9, Name: "write_zeroes"},
+		{Kind: KindRequestFlag, Value: 19, Name: "rahead"},
 		{Kind: KindFunction, Addr: 1},
 		{Kind: KindRecord, Record: []byte("a record")},
 		{Kind: KindTick, MonoNs: 200},
@@ -139,11 +154,17 @@ func checkNames(t *testing.T, n *Names) {
 		Location, NoLoc   string
 		Reason, NetNS     string
 		Offsets           []int64
+		Device, Cgroup    [2]string
+		Operation, Flag   [2]string
 	}
 	got := known{
 		Function: n.Function(0xffffffff81000000), Unknown: n.Function(2),
 		Location: n.Location(0xffffffff81000010), NoLoc: n.Location(0xffffffff81000000),
 		Reason: n.DropReason(3), NetNS: n.NetNS(4026531840),
+		Device:    [2]string{n.Device(259 << 20), n.Device(8 << 20)},
+		Cgroup:    [2]string{n.Cgroup(1<<40 | 77), n.Cgroup(77)},
+		Operation: [2]string{n.Operation(9), n.Operation(19)},
+		Flag:      [2]string{n.RequestFlag(19), n.RequestFlag(9)},
 	}
 	for _, at := range []uint64{0, 100, 299, 300, 1 << 62} {
 		got.Offsets = append(got.Offsets, n.OffsetNs(at))
@@ -153,6 +174,8 @@ func checkNames(t *testing.T, n *Names) {
 		Function: spans.Function{Name: "ip_rcv", Module: "vmlinux?"},
 		Location: "tcp_v4_rcv+0x1f", Reason: "NO_SOCKET", NetNS: "blue",
 		Offsets: []int64{first, first, first, -5, -5},
+		Device:  [2]string{"nvme0n1"}, Cgroup: [2]string{"/system.slice/x.service"},
+		Operation: [2]string{"write_zeroes"}, Flag: [2]string{"rahead"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("names (-want +got):\n%s", d)
@@ -263,6 +286,22 @@ func TestErrors(t *testing.T) {
 		{
 			"string too long", header + entry(KindNetNS, 7, at(4)+"\x02\x00a"), ErrContent,
 			"the recording is damaged at byte 23: 7 bytes do not fit an entry of kind 8",
+		},
+		{
+			"cgroup id too short", header + entry(KindCgroup, 7, at(4)+"\x01\x00a"), ErrContent,
+			"the recording is damaged at byte 23: 7 bytes do not fit an entry of kind 13",
+		},
+		{
+			"device with more", header + entry(KindDevice, 8, at(4)+"\x01\x00ab"), ErrContent,
+			"the recording is damaged at byte 23: 8 bytes do not fit an entry of kind 12",
+		},
+		{
+			"operation without name", header + entry(KindOperation, 4, at(4)), ErrContent,
+			"the recording is damaged at byte 23: 4 bytes do not fit an entry of kind 14",
+		},
+		{
+			"flag without number", header + entry(KindRequestFlag, 0, ""), ErrContent,
+			"the recording is damaged at byte 23: 0 bytes do not fit an entry of kind 15",
 		},
 		{
 			"counters", header + entry(KindCounters, 2, "[]"), ErrContent,

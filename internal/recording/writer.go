@@ -52,8 +52,9 @@ func NewWriter(w io.Writer, h Header) (*Writer, error) {
 // Record writes one record of the ring buffer as it is. raw may be reused.
 func (w *Writer) Record(raw []byte) error { return w.write(KindRecord, raw) }
 
-// Tick writes a call of journey.Tracker.Advance, and hands the file what was
-// gathered, so that a killed program leaves little unwritten.
+// Tick writes a call of Advance of journey.Tracker and blockio.Tracker, and
+// hands the file what was gathered, so that a killed program leaves little
+// unwritten.
 func (w *Writer) Tick(monoNs uint64) error {
 	if err := w.write(KindTick, binary.LittleEndian.AppendUint64(nil, monoNs)); err != nil {
 		return err
@@ -61,7 +62,7 @@ func (w *Writer) Tick(monoNs uint64) error {
 	return w.Flush()
 }
 
-// CloseAll writes a call of journey.Tracker.CloseAll.
+// CloseAll writes a call of CloseAll of journey.Tracker and blockio.Tracker.
 func (w *Writer) CloseAll(monoNs uint64) error {
 	return w.write(KindClose, binary.LittleEndian.AppendUint64(nil, monoNs))
 }
@@ -79,12 +80,16 @@ func (w *Writer) Location(addr uint64, symbol string) error {
 
 // DropReason writes the name of a value of enum skb_drop_reason.
 func (w *Writer) DropReason(value uint32, name string) error {
-	return w.write(KindDropReason, appendString(binary.LittleEndian.AppendUint32(nil, value), name))
+	return w.writeName(KindDropReason, value, name)
 }
 
 // NetNS writes the name of a network namespace.
 func (w *Writer) NetNS(inum uint32, name string) error {
-	return w.write(KindNetNS, appendString(binary.LittleEndian.AppendUint32(nil, inum), name))
+	return w.writeName(KindNetNS, inum, name)
+}
+
+func (w *Writer) writeName(k Kind, number uint32, name string) error {
+	return w.write(k, appendString(binary.LittleEndian.AppendUint32(nil, number), name))
 }
 
 // ClockOffset writes CLOCK_REALTIME − CLOCK_MONOTONIC, in nanoseconds, for the

@@ -1,0 +1,183 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/otel-kprobe/otel-kprobe/bpf"
+	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
+)
+
+// BlockAttachment is what is attached to the block layer. Nothing of it outlives
+// the process.
+type BlockAttachment struct {
+	begins []link.Link // after them nothing new is followed
+	ends   []link.Link
+	// LoopMissing says that the loop driver is loaded and its function was not
+	// found: requests below loop devices are not joined with those above.
+	LoopMissing bool
+}
+
+// blockProbe is one program and what it is attached to.
+type blockProbe struct {
+	program    string
+	tracepoint string // "" for a function
+	function   string
+	begins     bool // something is followed from here on
+	bios       bool // needed only to know bios
+}
+
+// blockProbes lists the programs in the order in which they are attached: what
+// ends a request or bio first, so that nothing begins that can't be ended.
+func blockProbes() []blockProbe {
+	return []blockProbe{
+		{program: bpf.ProgramRequestEnd, tracepoint: kernel.TracepointRequestComplete},
+		{program: bpf.ProgramBioComplete, tracepoint: kernel.TracepointBioComplete, bios: true},
+		{program: bpf.ProgramWritebackEnd, tracepoint: kernel.TracepointWritebackWritten, bios: true},
+		{program: bpf.ProgramRequestRequeue, tracepoint: kernel.TracepointRequestRequeue},
+		{program: bpf.ProgramRequestIssue, tracepoint: kernel.TracepointRequestIssue, begins: true},
+		{program: bpf.ProgramRequestInsert, tracepoint: kernel.TracepointRequestInsert, bios: true},
+		{program: bpf.ProgramBioSplit, tracepoint: kernel.TracepointSplit, bios: true},
+		{program: bpf.ProgramBioRemap, tracepoint: kernel.TracepointBioRemap, bios: true},
+		{program: bpf.ProgramWritebackBegin, tracepoint: kernel.TracepointWritebackStart, bios: true},
+		{program: bpf.ProgramExecute, function: "blk_execute_rq", begins: true, bios: true},
+		{program: bpf.ProgramExecuteNoWait, function: "blk_execute_rq_nowait", begins: true, bios: true},
+		{program: bpf.ProgramBioQueue, tracepoint: kernel.TracepointBioQueue, begins: true, bios: true},
+	}
+}
+
+// BlockPrograms names the programs that the kernel of these signatures has a
+// place for. bios says whether submissions are to be seen as well; loop that the
+// loop driver is loaded.
+func BlockPrograms(signatures kernel.BlockSignatures, bios, loop bool) []string {
+	var names []string
+	for _, p := range blockProbes() {
+		if p.bios && !bios || !p.present(signatures) {
+			continue
+		}
+		names = append(names, p.program)
+	}
+	if bios && loop {
+		names = append(names, bpf.ProgramLoopBegin, bpf.ProgramLoopEnd)
+	}
+	return names
+}
+
+func (p blockProbe) present(s kernel.BlockSignatures) bool {
+	switch p.program {
+	case bpf.ProgramExecute:
+		return s.Execute >= 0
+	case bpf.ProgramExecuteNoWait:
+		return s.ExecuteNoWait >= 0 && s.ExecuteNoWait == s.Execute
+	}
+	return s.Tracepoints[p.tracepoint].Present
+}
+
+// BlockArguments gives the positions that the programs are loaded with.
+func BlockArguments(s kernel.BlockSignatures) bpf.BlockArguments {
+	at := func(name string) int { return max(s.Tracepoints[name].Object, 0) }
+	return bpf.BlockArguments{
+		Issue:       at(kernel.TracepointRequestIssue),
+		Insert:      at(kernel.TracepointRequestInsert),
+		Requeue:     at(kernel.TracepointRequestRequeue),
+		Complete:    at(kernel.TracepointRequestComplete),
+		Queue:       at(kernel.TracepointBioQueue),
+		BioComplete: at(kernel.TracepointBioComplete),
+		Remap:       at(kernel.TracepointBioRemap),
+		Split:       at(kernel.TracepointSplit),
+		Execute:     max(s.Execute, 0),
+	}
+}
+
+// loopFunctions are the names that compilers give to the function of the loop
+// driver in which a thread serves one request.
+func loopFunctions() []string {
+	return []string{"lo_rw_aio.isra.0", "lo_rw_aio", "lo_rw_aio.constprop.0", "lo_rw_aio.constprop.0.isra.0"}
+}
+
+// AttachBlock makes the loaded programs live. On error nothing stays attached.
+func AttachBlock(objects *bpf.BlockObjects) (*BlockAttachment, error) {
+	a := &BlockAttachment{}
+	if err := a.attachAll(objects); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+func (a *BlockAttachment) attachAll(objects *bpf.BlockObjects) error {
+	if objects.Programs[bpf.ProgramLoopEnd] != nil {
+		if err := a.attachLoop(objects); err != nil {
+			return err
+		}
+	}
+	for _, p := range blockProbes() {
+		program := objects.Programs[p.program]
+		if program == nil {
+			continue
+		}
+		l, err := attachTracing(program, p)
+		if err != nil {
+			return err
+		}
+		if p.begins {
+			a.begins = append(a.begins, l)
+		} else {
+			a.ends = append(a.ends, l)
+		}
+	}
+	return nil
+}
+
+func attachTracing(program *ebpf.Program, p blockProbe) (link.Link, error) {
+	o := link.TracingOptions{Program: program, AttachType: ebpf.AttachTraceRawTp}
+	what := p.tracepoint
+	if p.function != "" {
+		o.AttachType, what = ebpf.AttachTraceFEntry, p.function
+	}
+	l, err := link.AttachTracing(o)
+	if err != nil {
+		return nil, fmt.Errorf("attach to %s: %w", what, err)
+	}
+	return l, nil
+}
+
+// attachLoop probes the loop driver. Without its function, requests below a loop
+// device are shown apart (LoopMissing).
+func (a *BlockAttachment) attachLoop(objects *bpf.BlockObjects) error {
+	for _, function := range loopFunctions() {
+		end, err := link.Kretprobe(function, objects.Programs[bpf.ProgramLoopEnd], nil)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("attach to the return of %s: %w", function, err)
+		}
+		a.ends = append(a.ends, end)
+		begin, err := link.Kprobe(function, objects.Programs[bpf.ProgramLoopBegin], nil)
+		if err != nil {
+			return fmt.Errorf("attach to %s: %w", function, err)
+		}
+		a.ends = append(a.ends, begin)
+		return nil
+	}
+	a.LoopMissing = true
+	return nil
+}
+
+// Attached is the number of probes that are live.
+func (a *BlockAttachment) Attached() int { return len(a.begins) + len(a.ends) }
+
+// Close detaches: first what begins, so that what is still followed can end.
+func (a *BlockAttachment) Close() error {
+	var errs []error
+	for _, l := range slices.Concat(a.begins, a.ends) {
+		errs = append(errs, l.Close())
+	}
+	a.begins, a.ends = nil, nil
+	return errors.Join(errs...)
+}
