@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -63,6 +64,7 @@ type BlockOptions struct {
 	CgroupID     uint64   // 0: any; else that one and those below it
 	CgroupLevel  int      // its depth below the root
 	MinLatencyNs uint64
+	OwnTGID      uint32 // the process whose own requests are left out; 0: none
 
 	RingBytes   int
 	KernelTypes *btf.Spec // nil: Load reads it
@@ -120,6 +122,7 @@ func applyBlockSettings(spec *ebpf.CollectionSpec, o BlockOptions) error {
 		MinLatencyNs:   o.MinLatencyNs,
 		CgroupLevel:    uint32(o.CgroupLevel),
 		Tgid:           o.TGID,
+		OwnTgid:        o.OwnTGID,
 		WakeupBytes:    uint32(o.RingBytes / wakeupShare),
 		DeviceCount:    uint32(len(o.Devices)),
 		Records:        flag(o.Records),
@@ -142,6 +145,9 @@ func applyBlockSettings(spec *ebpf.CollectionSpec, o BlockOptions) error {
 		return fmt.Errorf("write BPF settings: %w", err)
 	}
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
+	if !o.Records {
+		spec.Maps["ring"].MaxEntries = uint32(os.Getpagesize())
+	}
 	if !o.Histogram || o.By == 0 {
 		spec.Maps["histograms"].MaxEntries = 1
 	}

@@ -24,9 +24,14 @@ static __always_inline int wants_device(u32 device, u32 partition)
 	return 0;
 }
 
-/* What was written back belongs to no process. */
+/*
+ * What was written back belongs to no process. What we submit ourselves, for a
+ * file of spans, would report itself for ever.
+ */
 static __always_inline int wants_submitter(const struct submitter *submitter, u8 flags)
 {
+	if (submitter->tgid && submitter->tgid == settings.own_tgid)
+		return 0;
 	if (settings.tgid && (submitter->tgid != settings.tgid || flags & BLOCK_WRITEBACK))
 		return 0;
 	return !settings.cgroup || flags & BIO_IN_CGROUP;

@@ -17,6 +17,7 @@ struct block_settings {
 	u64 min_latency_ns; /* report nothing faster */
 	u32 cgroup_level;   /* its depth below the root */
 	u32 tgid;           /* 0: any */
+	u32 own_tgid;       /* our own process */
 	u32 wakeup_bytes;
 	u32 device_count; /* 0: all devices */
 	u32 devices[MAX_DEVICES];
@@ -35,7 +36,7 @@ struct block_settings {
 	u8 remap_arg;
 	u8 split_arg;
 	u8 execute_arg; /* of blk_execute_rq: 0, 1 or 2 */
-	u8 pad[2];
+	u8 pad[6];
 };
 
 const volatile struct block_settings settings = {};

@@ -92,6 +92,7 @@ type blockBlockSettings struct {
 	MinLatencyNs   uint64
 	CgroupLevel    uint32
 	Tgid           uint32
+	OwnTgid        uint32
 	WakeupBytes    uint32
 	DeviceCount    uint32
 	Devices        [8]uint32
@@ -109,7 +110,7 @@ type blockBlockSettings struct {
 	RemapArg       uint8
 	SplitArg       uint8
 	ExecuteArg     uint8
-	Pad            [2]uint8
+	Pad            [6]uint8
 }
 
 type blockHistogram struct {

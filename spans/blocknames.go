@@ -8,8 +8,9 @@ import (
 )
 
 // BlockNames gives names to the numbers that the block layer reported. A
-// RequestBuilder asks for each once and remembers the answer. An unknown number
-// gets an empty string, and the RequestBuilder writes the number instead.
+// RequestBuilder asks for each once and remembers the answer, but for devices: it
+// asks for those each time. An unknown number gets an empty string, and the
+// RequestBuilder writes the number instead.
 type BlockNames interface {
 	// Device names a dev_t: "nvme0n1", "sda1".
 	Device(dev uint32) string
@@ -53,7 +54,7 @@ type blockNameCache struct {
 	oldStatus  bool
 	operations [1 << 8]blockOperation
 	flags      [32]string
-	devices    map[uint32]string
+	numbers    map[uint32]string // of devices without a name
 	cgroups    map[uint64]blockCgroup
 	priorities map[uint16]string
 	failures   map[blockFailureKey]blockFailure
@@ -63,7 +64,7 @@ type blockNameCache struct {
 func newBlockNameCache(o BlockOptions) blockNameCache {
 	return blockNameCache{
 		names: o.Names, oldStatus: o.StatusBefore610,
-		devices:    map[uint32]string{},
+		numbers:    map[uint32]string{},
 		cgroups:    map[uint64]blockCgroup{},
 		priorities: map[uint16]string{},
 		failures:   map[blockFailureKey]blockFailure{},
@@ -74,16 +75,17 @@ func newBlockNameCache(o BlockOptions) blockNameCache {
 // devMinorBits is MINORBITS of include/linux/kdev_t.h.
 const devMinorBits = 20
 
-// device names a dev_t; it is never empty.
+// device names a dev_t; it is never empty. The names are not remembered here:
+// the number of a device that was removed is given to another one.
 func (c *blockNameCache) device(dev uint32) string {
-	if s, ok := c.devices[dev]; ok {
+	if s := valid(c.names.Device(dev)); s != "" {
 		return s
 	}
-	s := valid(c.names.Device(dev))
-	if s == "" {
-		s = strconv.Itoa(int(dev>>devMinorBits)) + ":" + strconv.Itoa(int(dev&(1<<devMinorBits-1)))
+	if s, ok := c.numbers[dev]; ok {
+		return s
 	}
-	return remember(c.devices, dev, s)
+	number := strconv.Itoa(int(dev>>devMinorBits)) + ":" + strconv.Itoa(int(dev&(1<<devMinorBits-1)))
+	return remember(c.numbers, dev, number)
 }
 
 func (c *blockNameCache) operation(op uint8) *blockOperation {

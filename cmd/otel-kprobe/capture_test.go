@@ -79,7 +79,7 @@ func captureOf(t *testing.T, limit uint64) (c *capture, ring *fakeRing, out *byt
 		reader: ring,
 		monoNs: func() uint64 { return end },
 		pipeline: newPipeline(pipelineOptions{
-			names: names, clock: names, seed: [16]byte{7}, limit: limit,
+			pipelineNames: pipelineNames{names: names, blockNames: names}, clock: names, seed: [16]byte{7}, limit: limit,
 			exporters: []namedExporter{{exporterConsole, console}},
 		}),
 	}, ring, out
@@ -94,7 +94,7 @@ func TestCaptureEndsAtLimit(t *testing.T) {
 	if err := c.drain(); err != nil {
 		t.Fatal(err)
 	}
-	c.closeJourneys()
+	c.closeAll()
 	if c.pipeline.traces != 2 || len(ring.records) != left || bytes.Count(out.Bytes(), []byte("\n")) != int(c.pipeline.spans) {
 		t.Errorf("%d traces, %d records left, then %d", c.pipeline.traces, left, len(ring.records))
 	}
@@ -111,7 +111,7 @@ func TestCaptureDrains(t *testing.T) {
 	if err := c.drain(); err != nil || len(ring.records) != 0 {
 		t.Errorf("%v, %d records left", err, len(ring.records))
 	}
-	c.closeJourneys()
+	c.closeAll()
 	if c.pipeline.traces != pingTraces || c.pipeline.spans != pingSpans {
 		t.Errorf("%d traces, %d spans", c.pipeline.traces, c.pipeline.spans)
 	}
@@ -152,7 +152,7 @@ func TestCaptureIsRepeatable(t *testing.T) {
 			t.Fatal(err)
 		}
 		cancel()
-		c.closeJourneys()
+		c.closeAll()
 		if err := writer.Close(); err != nil {
 			t.Fatal(err)
 		}

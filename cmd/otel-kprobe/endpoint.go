@@ -64,10 +64,26 @@ func parseEndpoint(value string) (string, error) {
 	return u.String(), nil
 }
 
-// endpointOfEnvironment gives what the environment names as endpoint and the
+// otlpSignal is one of the kinds of data that go out by OTLP. Each has variables
+// of its own, which come before those of all: its name is the part in the middle
+// (https://opentelemetry.io/docs/specs/otel/protocol/exporter/).
+type otlpSignal string
+
+const (
+	tracesSignal  otlpSignal = "TRACES"
+	metricsSignal otlpSignal = "METRICS"
+)
+
+// variables are the names of a variable for the signal and for all, the one
+// that comes first in front.
+func (s otlpSignal) variables(name string) [2]string {
+	return [2]string{"OTEL_EXPORTER_OTLP_" + string(s) + "_" + name, "OTEL_EXPORTER_OTLP_" + name}
+}
+
+// endpoint gives what the environment names as endpoint of the signal and the
 // variable that does, empty if none.
-func endpointOfEnvironment(getenv func(string) string) (value, variable string) {
-	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"} {
+func (s otlpSignal) endpoint(getenv func(string) string) (value, variable string) {
+	for _, name := range s.variables("ENDPOINT") {
 		if value := strings.TrimSpace(getenv(name)); value != "" {
 			return value, name
 		}
@@ -75,14 +91,24 @@ func endpointOfEnvironment(getenv func(string) string) (value, variable string) 
 	return "", ""
 }
 
-// checkEnvironmentEndpoint refuses what the client can't read: it would send
-// the spans to localhost instead.
-func checkEnvironmentEndpoint(getenv func(string) string) error {
-	value, variable := endpointOfEnvironment(getenv)
+// checkEndpoint refuses what the client can't read: it would send the signal to
+// localhost instead.
+func (s otlpSignal) checkEndpoint(getenv func(string) string) error {
+	value, variable := s.endpoint(getenv)
 	if _, err := url.Parse(value); err != nil {
 		return fmt.Errorf("read %s: %q is no URL: write http://HOST:PORT, or https:// for TLS", variable, value)
 	}
 	return nil
+}
+
+// endpointOfEnvironment is the endpoint of the spans.
+func endpointOfEnvironment(getenv func(string) string) (value, variable string) {
+	return tracesSignal.endpoint(getenv)
+}
+
+// checkEnvironmentEndpoint checks the endpoint of the spans.
+func checkEnvironmentEndpoint(getenv func(string) string) error {
+	return tracesSignal.checkEndpoint(getenv)
 }
 
 // isHostPort is true for an endpoint without a scheme.
@@ -91,32 +117,46 @@ func isHostPort(value string) bool {
 	return err == nil && port != "" && strings.Trim(port, "0123456789") == ""
 }
 
-// endpointOptions tell the client what it does not find in the environment.
+// endpointOptions tell the client of the spans what it does not find in the
+// environment.
 func endpointOptions(endpoint string, getenv func(string) string) []otlptracegrpc.Option {
+	return clientOptions(tracesSignal, endpoint, getenv, otlptracegrpc.WithEndpointURL, otlptracegrpc.WithInsecure)
+}
+
+// clientOptions tell the client of a signal, whose options O are, what it does
+// not find in the environment.
+func clientOptions[O any](s otlpSignal, endpoint string, getenv func(string) string, withURL func(string) O, insecure func() O) []O {
 	if endpoint != "" {
-		return []otlptracegrpc.Option{otlptracegrpc.WithEndpointURL(endpoint)}
+		return []O{withURL(endpoint)}
 	}
-	if _, variable := endpointOfEnvironment(getenv); variable == "" && plainByDefault(getenv) {
-		return []otlptracegrpc.Option{otlptracegrpc.WithInsecure()}
+	if _, variable := s.endpoint(getenv); variable == "" && s.plainByDefault(getenv) {
+		return []O{insecure()}
 	}
 	return nil
 }
 
 // plainByDefault is true when nothing in the environment speaks of TLS: an
 // endpoint that is not named is the Collector on this machine.
-func plainByDefault(getenv func(string) string) bool {
+func (s otlpSignal) plainByDefault(getenv func(string) string) bool {
 	for _, name := range []string{"INSECURE", "CERTIFICATE", "CLIENT_CERTIFICATE"} {
-		if getenv("OTEL_EXPORTER_OTLP_"+name) != "" || getenv("OTEL_EXPORTER_OTLP_TRACES_"+name) != "" {
-			return false
+		for _, variable := range s.variables(name) {
+			if getenv(variable) != "" {
+				return false
+			}
 		}
 	}
 	return true
 }
 
-// endpointName is what messages call the endpoint.
+// endpointName is what messages call the endpoint of the spans.
 func endpointName(endpoint string, getenv func(string) string) string {
+	return tracesSignal.endpointName(endpoint, getenv)
+}
+
+// endpointName is what messages call the endpoint of the signal.
+func (s otlpSignal) endpointName(endpoint string, getenv func(string) string) string {
 	if endpoint == "" {
-		endpoint, _ = endpointOfEnvironment(getenv)
+		endpoint, _ = s.endpoint(getenv)
 	}
 	if endpoint == "" {
 		return defaultEndpoint

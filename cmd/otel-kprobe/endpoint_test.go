@@ -7,6 +7,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 )
 
 func TestParseEndpoint(t *testing.T) {
@@ -36,18 +38,22 @@ func TestParseEndpoint(t *testing.T) {
 
 func TestEndpointName(t *testing.T) {
 	for _, c := range []struct {
-		flag, general, traces, want string
+		flag, general, own, want string
 	}{
 		{want: "localhost:4317"},
 		{flag: "http://a:1", general: "http://b:2", want: "a:1"},
 		{general: "https://b:2/", want: "b:2"},
-		{general: "http://b:2", traces: "http://c:3", want: "c:3"},
+		{general: "http://b:2", own: "http://c:3", want: "c:3"},
 		{general: "b:2", want: "b:2"},
 		{general: "unix:///run/otlp", want: "unix:///run/otlp"},
 	} {
-		env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.general, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": c.traces}
+		env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.general, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": c.own}
 		if got := endpointName(c.flag, lookup(env)); got != c.want {
 			t.Errorf("%+v: %q", c, got)
+		}
+		env = map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.general, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": c.own}
+		if got := metricsSignal.endpointName(c.flag, lookup(env)); got != c.want {
+			t.Errorf("%+v of metrics: %q", c, got)
 		}
 	}
 }
@@ -55,8 +61,14 @@ func TestEndpointName(t *testing.T) {
 // Nothing in the environment speaks of TLS: the Collector on this machine is
 // spoken to without.
 func TestPlainByDefault(t *testing.T) {
+	metricsOptions := func(getenv func(string) string) int {
+		return len(clientOptions(metricsSignal, "", getenv, otlpmetricgrpc.WithEndpointURL, otlpmetricgrpc.WithInsecure))
+	}
 	if got := len(endpointOptions("", lookup(nil))); got != 1 {
 		t.Errorf("%d options without any variable", got)
+	}
+	if got := metricsOptions(lookup(nil)); got != 1 {
+		t.Errorf("%d options of metrics without any variable", got)
 	}
 	for _, name := range []string{
 		"OTEL_EXPORTER_OTLP_INSECURE", "OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_CERTIFICATE",
@@ -64,6 +76,17 @@ func TestPlainByDefault(t *testing.T) {
 	} {
 		if got := len(endpointOptions("", lookup(map[string]string{name: "x"}))); got != 0 {
 			t.Errorf("%s: %d options", name, got)
+		}
+		want := 0
+		if strings.Contains(name, "TRACES") {
+			want = 1 // those of the other signal say nothing
+		}
+		if got := metricsOptions(lookup(map[string]string{name: "x"})); got != want {
+			t.Errorf("%s: %d options of metrics, want %d", name, got, want)
+		}
+		name = strings.Replace(name, "TRACES", "METRICS", 1)
+		if got := metricsOptions(lookup(map[string]string{name: "x"})); got != 0 {
+			t.Errorf("%s: %d options of metrics", name, got)
 		}
 	}
 }

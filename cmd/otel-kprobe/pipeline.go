@@ -44,6 +44,8 @@ type namedExporter struct {
 type pipelineNames struct {
 	names      spans.Names
 	blockNames spans.BlockNames
+	// statusBefore610 is spans.BlockOptions.StatusBefore610.
+	statusBefore610 bool
 }
 
 type pipelineOptions struct {
@@ -66,10 +68,11 @@ func newPipeline(o pipelineOptions) *pipeline {
 			RawAddresses: o.rawAddresses,
 		}),
 		requests: spans.NewRequestBuilder(spans.BlockOptions{
-			Names:        o.blockNames,
-			Clock:        o.clock,
-			Seed:         o.seed,
-			RawAddresses: o.rawAddresses,
+			Names:           o.blockNames,
+			Clock:           o.clock,
+			Seed:            o.seed,
+			RawAddresses:    o.rawAddresses,
+			StatusBefore610: o.statusBefore610,
 		}),
 		exporters: o.exporters,
 		limit:     o.limit,

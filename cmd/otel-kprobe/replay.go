@@ -98,14 +98,18 @@ func (r *replay) run(ctx context.Context) (err error) {
 		return err
 	}
 	p := newPipeline(pipelineOptions{
-		pipelineNames: pipelineNames{names: reader.Names(), blockNames: reader.Names()},
-		clock:         reader.Names(),
-		seed:          seed,
-		rawAddresses:  r.output.rawAddresses,
-		tracker:       header.Tracker,
-		block:         header.Block,
-		limit:         r.limit,
-		exporters:     out.exporters,
+		pipelineNames: pipelineNames{
+			names:           reader.Names(),
+			blockNames:      reader.Names(),
+			statusBefore610: statusBefore610(header.KernelRelease),
+		},
+		clock:        reader.Names(),
+		seed:         seed,
+		rawAddresses: r.output.rawAddresses,
+		tracker:      header.Tracker,
+		block:        header.Block,
+		limit:        r.limit,
+		exporters:    out.exporters,
 	})
 	kernelLost, err := r.feed(ctx, out, reader, p)
 	return r.finish(out, p, kernelLost, err)

@@ -68,9 +68,22 @@ func (h host) attributes() []attribute.KeyValue {
 	return attributes
 }
 
-// newResource says what makes the spans: this program for that host, and what
-// OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say, which comes first.
+// newResource is sdkResource for the envelope of the spans.
 func newResource(ctx context.Context, h host, instance string, logger *slog.Logger) spans.Resource {
+	described := sdkResource(ctx, h, instance, logger)
+	r := spans.Resource{SchemaURL: described.SchemaURL()}
+	for _, kv := range described.Attributes() {
+		r.Attrs = append(r.Attrs, spans.ResourceAttr{
+			Key: string(kv.Key), Type: spans.TypeString, Str: kv.Value.String(),
+		})
+	}
+	return r
+}
+
+// sdkResource says what makes the spans and metrics: this program for that
+// host, and what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say, which comes
+// first.
+func sdkResource(ctx context.Context, h host, instance string, logger *slog.Logger) *resource.Resource {
 	described := resource.NewSchemaless(append(
 		h.attributes(),
 		semconv.ServiceName(defaultService),
@@ -84,13 +97,7 @@ func newResource(ctx context.Context, h host, instance string, logger *slog.Logg
 	if merged, err := resource.Merge(described, environment); err == nil {
 		described = merged // neither has a schema that the other could contradict
 	}
-	r := spans.Resource{SchemaURL: semconv.SchemaURL}
-	for _, kv := range described.Attributes() {
-		r.Attrs = append(r.Attrs, spans.ResourceAttr{
-			Key: string(kv.Key), Type: spans.TypeString, Str: kv.Value.String(),
-		})
-	}
-	return r
+	return resource.NewWithAttributes(semconv.SchemaURL, described.Attributes()...)
 }
 
 // scope names this module as the maker of the spans.

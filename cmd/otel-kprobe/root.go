@@ -24,9 +24,10 @@ Exit status:
 func newRoot(sys system, logger *slog.Logger) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "otel-kprobe",
-		Short: "See the way of packets through the Linux kernel as OpenTelemetry traces",
-		Long: "otel-kprobe shows each packet's way through the Linux kernel as a trace:\n" +
-			"one span for each kernel function, nested as the calls were.\n" + exitHelp,
+		Short: "See packets and block requests in the Linux kernel as OpenTelemetry traces",
+		Long: "otel-kprobe shows each packet's way through the Linux kernel as a trace: one span\n" +
+			"for each kernel function, nested as the calls were. And each block request, from its\n" +
+			"issue to its completion, with the requests that it caused on the devices below.\n" + exitHelp,
 		Version:                    version(),
 		SilenceErrors:              true,
 		SilenceUsage:               true,
@@ -47,6 +48,7 @@ func newRoot(sys system, logger *slog.Logger) *cobra.Command {
 	root.SetHelpCommand(newHelp())
 	root.AddCommand(
 		newPackets(sys, logger),
+		newBlock(sys, logger),
 		newCheck(sys),
 		newFunctions(sys),
 		newReplay(sys, logger),

@@ -195,15 +195,15 @@ func TestPacketsSettings(t *testing.T) {
 		{
 			"ends",
 			[]string{"--duration", "1m30s", "--limit-traces", "5"},
-			func(s *packetsSettings) { s.duration, s.limit = 90*time.Second, 5 },
+			func(s *packetsSettings) { s.run.duration, s.run.limit = 90*time.Second, 5 },
 		},
 		{
 			"files",
 			[]string{"--ready-file", "a", "--summary-file", "b", "--record", "c"},
-			func(s *packetsSettings) { s.readyFile, s.summaryFile, s.record = "a", "b", "c" },
+			func(s *packetsSettings) { s.run.readyFile, s.run.summaryFile, s.run.record = "a", "b", "c" },
 		},
-		{"ring", []string{"--ring-size", "65536"}, func(s *packetsSettings) { s.ringBytes = 65536 }},
-		{"largest ring", []string{"--ring-size", "1073741824"}, func(s *packetsSettings) { s.ringBytes = 1 << 30 }},
+		{"ring", []string{"--ring-size", "65536"}, func(s *packetsSettings) { s.run.ringBytes = 65536 }},
+		{"largest ring", []string{"--ring-size", "1073741824"}, func(s *packetsSettings) { s.run.ringBytes = 1 << 30 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var f packetsFlags

@@ -188,6 +188,18 @@ func checkPassthrough(t *testing.T, run *ioRun) {
 	only(t, pick(nvme, func(r *request) bool { return r.text(keyDevice) != string(run.scratch) }))
 }
 
+// checkWholeHistogram expects each request to be counted once, and none of those
+// that stand for others below them.
+func checkWholeHistogram(t *testing.T, run *ioRun) {
+	leaves := uint64(len(pick(flat(run.requests), func(r *request) bool { return len(r.children) == 0 })))
+	if got := run.summary.counts()[""]; got != leaves {
+		t.Errorf("the histogram has %d latencies, want those of %d requests", got, leaves)
+	}
+	if got := sumOfRows(t, run.stdout); got != leaves {
+		t.Errorf("the rows show %d requests, want %d:\n%s", got, leaves, run.stdout)
+	}
+}
+
 // checkBlockReplay expects the recording to give the very bytes of the live run,
 // to a user without privilege, and the console's formats to show the same.
 func checkBlockReplay(t *testing.T, run *ioRun) {

@@ -33,10 +33,10 @@ func TestBlockHistogram(t *testing.T) {
 		want map[string]uint64
 	}{
 		{"", map[string]uint64{"": histogramReads + histogramWrites + 1}},
-		{"device", map[string]uint64{string(nvme): histogramReads, string(null): histogramWrites + 1}},
-		{"op", map[string]uint64{"read": histogramReads, "write": histogramWrites + 1}},
-		{"cgroup", map[string]uint64{"/": histogramReads + histogramWrites, "/" + writerCgroup: 1}},
-		{"process", map[string]uint64{"fio": histogramReads, comm: histogramWrites, "dd": 1}},
+		{"device", map[string]uint64{"device " + string(nvme): histogramReads, "device " + string(null): histogramWrites + 1}},
+		{"op", map[string]uint64{"op read": histogramReads, "op write": histogramWrites + 1}},
+		{"cgroup", map[string]uint64{"cgroup /": histogramReads + histogramWrites, "cgroup /" + writerCgroup: 1}},
+		{"process", map[string]uint64{"process fio": histogramReads, "process " + comm: histogramWrites, "process dd": 1}},
 	}
 	sets := make([][]string, len(tests))
 	for i, test := range tests {
@@ -96,9 +96,10 @@ func checkHistogram(t *testing.T, tr *tracer, want map[string]uint64) {
 	if got := sumOfRows(t, o.stdout); got != total {
 		t.Errorf("the rows show %d requests, want %d:\n%s", got, total, o.stdout)
 	}
-	for key := range want {
-		if !strings.Contains(o.stdout, key) {
-			t.Errorf("the histogram does not name %q:\n%s", key, o.stdout)
+	for key, count := range want {
+		title := strings.TrimPrefix(key+", latency in µs\n", ", ")
+		if _, after, ok := strings.Cut(o.stdout, title); !ok || !strings.Contains(after, "count "+strconv.FormatUint(count, 10)+",") {
+			t.Errorf("no histogram %q with count %d:\n%s", title, count, o.stdout)
 		}
 	}
 }

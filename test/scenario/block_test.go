@@ -67,6 +67,7 @@ func TestBlock(t *testing.T) {
 	t.Run("flush", func(t *testing.T) { checkFlush(t, run) })
 	t.Run("write-back", func(t *testing.T) { checkWriteback(t, run) })
 	t.Run("passthrough", func(t *testing.T) { checkPassthrough(t, run) })
+	t.Run("histogram", func(t *testing.T) { checkWholeHistogram(t, run) })
 	t.Run("replay", func(t *testing.T) { checkBlockReplay(t, run) })
 	t.Run("nothing left behind", checkClean)
 }
