@@ -103,7 +103,7 @@ func TestDecodeRefusesWhatIsNoRecord(t *testing.T) {
 	}{
 		{"empty", nil, "empty"},
 		{"kind zero", make([]byte, 80), "unknown kind 0"},
-		{"kind beyond the last", []byte{5, 0, 0, 0}, "unknown kind 5"},
+		{"kind beyond the last", []byte{9, 0, 0, 0}, "unknown kind 9"},
 		{"one byte short", frame[:len(frame)-1], "kind 1 has 79 bytes, want 80"},
 		{"one byte more", append(bytes.Clone(frame), 0), "kind 1 has 81 bytes, want 80"},
 	}

@@ -143,8 +143,9 @@ func TestCaptureIsRepeatable(t *testing.T) {
 		c.recorder = writer
 		console := c.pipeline.exporters
 		c.pipeline = newPipeline(pipelineOptions{
-			names: recording.RecordedNames{Names: names, Writer: writer}, clock: fixedClock(offset),
-			seed: [16]byte{7}, limit: limit, exporters: console,
+			pipelineNames: pipelineNames{names: recording.RecordedNames{Names: names, Writer: writer}},
+			clock:         fixedClock(offset),
+			seed:          [16]byte{7}, limit: limit, exporters: console,
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ring.empty = func() error { cancel(); return os.ErrDeadlineExceeded }

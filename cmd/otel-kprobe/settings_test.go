@@ -176,7 +176,7 @@ func TestNowhere(t *testing.T) {
 func TestPacketsSettings(t *testing.T) {
 	defaults := packetsSettings{
 		output:  outputSettings{console: true, format: export.FormatTree},
-		backend: "auto", ringBytes: 16 << 20,
+		backend: "auto", run: runFlags{ringBytes: 16 << 20},
 	}
 	for _, c := range []struct {
 		name   string
@@ -225,7 +225,7 @@ func TestPacketsSettings(t *testing.T) {
 			want := defaults
 			c.change(&want)
 			unlike := cmpopts.IgnoreFields(packetsSettings{}, "pcap", "function") // compiled
-			if diff := cmp.Diff(want, got, cmp.AllowUnexported(packetsSettings{}, outputSettings{}), unlike); diff != "" {
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}), unlike); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if (got.function != nil) != (want.funcText != "") || got.function != nil && !got.function.MatchString("tcp_rcv") {
