@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -96,7 +95,7 @@ func (r *blockRun) start(ctx context.Context) (err error) {
 // openLive chooses where the histogram goes: to standard output, unless that is
 // for JSON.
 func (r *blockRun) openLive() {
-	var w io.Writer = r.sys.stdout
+	w := r.sys.stdout
 	if r.output.console && r.output.format == export.FormatJSON {
 		w = r.sys.stderr
 	}

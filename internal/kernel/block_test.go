@@ -11,13 +11,20 @@ import (
 
 func TestReadBlockNames(t *testing.T) {
 	flags := []btftest.Name{
-		{Name: "__REQ_FAILFAST_DEV", Value: 8}, {Name: "__REQ_SYNC", Value: 11},
-		{Name: "__REQ_RAHEAD", Value: 19}, {Name: "__REQ_NR_BITS", Value: 20},
+		{Name: "__REQ_FAILFAST_DEV", Value: 8},
+		{Name: "__REQ_SYNC", Value: 11},
+		{Name: "__REQ_RAHEAD", Value: 19},
+		{Name: "__REQ_NR_BITS", Value: 20},
 	}
 	operations := []btftest.Name{
-		{Name: "REQ_OP_READ"}, {Name: "REQ_OP_WRITE", Value: 1},
-		{Name: "REQ_OP_WRITE_ZEROES", Value: 9}, {Name: "REQ_OP_ALIAS", Value: 9}, {Name: "STAT_READ", Value: 10},
-		{Name: "REQ_OP_DRV_OUT", Value: 35}, {Name: "REQ_OP_LAST", Value: 36}, {Name: "REQ_OP_FAR", Value: 256},
+		{Name: "REQ_OP_READ"},
+		{Name: "REQ_OP_WRITE", Value: 1},
+		{Name: "REQ_OP_WRITE_ZEROES", Value: 9},
+		{Name: "REQ_OP_ALIAS", Value: 9},
+		{Name: "STAT_READ", Value: 10},
+		{Name: "REQ_OP_DRV_OUT", Value: 35},
+		{Name: "REQ_OP_LAST", Value: 36},
+		{Name: "REQ_OP_FAR", Value: 256},
 	}
 	for name, enum := range map[string]string{"since 6.0": "req_op", "before": "req_opf"} {
 		t.Run(name, func(t *testing.T) {

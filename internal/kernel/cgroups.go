@@ -21,7 +21,7 @@ const (
 	cgroupsKept = 16384
 	// cgroupWalkPause is the least time between two walks of all cgroups.
 	cgroupWalkPause = time.Second
-	// handleKernfs is FILEID_KERNFS of include/linux/exportfs.h: a file handle
+	// handleKernfs is the kernel's FILEID_KERNFS: a file handle
 	// that holds the id of a kernfs node.
 	handleKernfs = 0xfe
 	// cgroupInitNS is the namespace that the kernel starts with

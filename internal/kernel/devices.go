@@ -46,11 +46,11 @@ type deviceName struct {
 
 // NewDevices knows the names of the devices that there are now, so that one
 // which is removed later keeps its name.
-func NewDevices() *Devices { return newDevices("", time.Now) }
+func NewDevices() *Devices { return newDevices("/", time.Now) }
 
 func newDevices(root string, now func() time.Time) *Devices {
 	d := &Devices{root: root, now: now, names: make(map[uint32]deviceName)}
-	entries, err := os.ReadDir(filepath.Join(root, "/sys/dev/block"))
+	entries, err := os.ReadDir(filepath.Join(root, "sys", "dev", "block"))
 	if err != nil {
 		return d // no sysfs: nothing has a name
 	}
@@ -87,7 +87,7 @@ func deviceNameOf(sysName string) string { return strings.ReplaceAll(sysName, "!
 func sysNameOf(device string) string { return strings.ReplaceAll(device, "/", "!") }
 
 func sysDevice(root string, dev uint32) string {
-	return filepath.Join(root, "/sys/dev/block", formatDevice(dev))
+	return filepath.Join(root, "sys", "dev", "block", formatDevice(dev))
 }
 
 // formatDevice gives the form MAJ:MIN.
@@ -111,7 +111,7 @@ func parseDevice(text string) (dev uint32, ok bool) {
 // major << 20 | minor; whole is the same, or for a partition that of its disk.
 // The error is one sentence that says where to look.
 func ResolveDevice(arg string) (dev, whole uint32, err error) {
-	return deviceFinder{node: nodeDevice}.resolve(arg)
+	return deviceFinder{root: "/", node: nodeDevice}.resolve(arg)
 }
 
 // deviceFinder finds devices; tests give it other ones.
@@ -147,12 +147,12 @@ func (f deviceFinder) number(arg string) (uint32, error) {
 		}
 		return dev, err
 	}
-	text, err := os.ReadFile(filepath.Join(f.root, "/sys/class/block", sysNameOf(arg), "dev"))
+	text, err := os.ReadFile(filepath.Join(f.root, "sys", "class", "block", sysNameOf(arg), "dev"))
 	if dev, ok := parseDevice(strings.TrimSpace(string(text))); err == nil && ok {
 		return dev, nil
 	}
 	// Names below /dev that sysfs does not know: mapper/x, disk/by-id/x.
-	if dev, err := f.node(filepath.Join(f.root, "/dev", arg)); err == nil {
+	if dev, err := f.node(filepath.Join(f.root, "dev", arg)); err == nil {
 		return dev, nil
 	}
 	return 0, f.unknown(arg)
@@ -181,7 +181,7 @@ func (f deviceFinder) wholeOf(dev uint32) (uint32, error) {
 // unknown says that there is no such name, and which begin alike.
 func (f deviceFinder) unknown(name string) error {
 	var near []string
-	entries, err := os.ReadDir(filepath.Join(f.root, "/sys/class/block"))
+	entries, err := os.ReadDir(filepath.Join(f.root, "sys", "class", "block"))
 	if err != nil {
 		entries = nil // nothing to propose
 	}

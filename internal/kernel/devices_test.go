@@ -34,7 +34,7 @@ func (s sysfs) disks() sysfs {
 
 func (s sysfs) add(number, path string) {
 	s.t.Helper()
-	writeFile(s.t, filepath.Join(s.root, "/sys/devices", path, "dev"), number+"\n")
+	writeFile(s.t, filepath.Join(s.root, "sys", "devices", path, "dev"), number+"\n")
 	makeLink(s.t, "../../devices/"+path, s.root+"/sys/dev/block/"+number)
 	makeLink(s.t, "../../devices/"+path, s.root+"/sys/class/block/"+filepath.Base(path))
 }

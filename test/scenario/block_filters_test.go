@@ -74,30 +74,35 @@ func filterCases(null, slow, nvme, part disk, process int64) []filterCase {
 	read, slowRead := other("read", null, readSector, ioSize), other("read", slow, delayedSector, ioSize)
 	return []filterCase{
 		{
-			"device", []string{"--device", "/dev/" + string(null), "--device", string(part)},
+			"device",
+			[]string{"--device", "/dev/" + string(null), "--device", string(part)},
 			func(r *request) bool {
 				return r.text(keyDevice) == string(null) || r.text(keyPartition) == string(part)
 			},
 			[]outline{byProcess, byMember, read, byPart},
 		},
 		{
-			"operation", []string{"--op", "write,discard"},
+			"operation",
+			[]string{"--op", "write,discard"},
 			func(r *request) bool { return slices.Contains([]string{"write", "discard"}, r.operation()) },
 			[]outline{byProcess, byMember, byPart, other("discard", nvme, discardSector, discardBytes)},
 		},
 		{
-			"process", []string{"--pid", strconv.FormatInt(process, 10)},
+			"process",
+			[]string{"--pid", strconv.FormatInt(process, 10)},
 			func(r *request) bool { return r.number(keyPID) == process },
 			[]outline{byProcess},
 		},
 		{
-			"cgroup", []string{"--cgroup", "/" + writerCgroup},
+			"cgroup",
+			[]string{"--cgroup", "/" + writerCgroup},
 			func(r *request) bool { return r.text(keyCgroup) == "/"+writerCgroup },
 			[]outline{byMember},
 		},
 		{
 			// Of two disks, since a disk of the machine may be as slow once.
-			"latency", []string{"--min-latency", "40ms", "--device", string(slow), "--device", string(null)},
+			"latency",
+			[]string{"--min-latency", "40ms", "--device", string(slow), "--device", string(null)},
 			func(r *request) bool { return r.number(keyDuration) >= 40_000_000 },
 			[]outline{slowRead},
 		},
