@@ -5,6 +5,7 @@ package scenario
 import (
 	"os"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 )
@@ -27,22 +28,26 @@ func (run *ioRun) loop(t *testing.T) {
 	writeDirect(t, d.node(), stackSectors, stackBytes)
 }
 
-// linear writes across the seam of two disks, and before it.
+// linear writes across the seam of two disks, and before it. A device is asked for
+// its name when its request is seen, so it must still be there then.
 func (run *ioRun) linear(t *testing.T) {
 	second := nullDisk(t, 0, nil)
 	d := linearDisk(t, "seam", extent{run.scratch, linearLower, linearSectors}, extent{second, 0, linearSectors})
 	writeDirect(t, d.node(), linearSectors-stackSectors/2, stackBytes)
 	writeDirect(t, d.node(), 0, stackBytes)
+	time.Sleep(settle)
 }
 
-// raid writes to a mirror, and across two chunks of a stripe.
+// raid writes to a mirror, and across two chunks of a stripe. It waits as linear.
 func (run *ioRun) raid(t *testing.T) {
 	a, b := nullDisk(t, 0, nil), nullDisk(t, 1, nil)
 	t.Run("mirror", func(t *testing.T) {
 		writeDirect(t, raidDisk(t, 7, 1, a, b).node(), 2*stackSectors, stackBytes)
+		time.Sleep(settle)
 	})
 	t.Run("stripe", func(t *testing.T) {
 		writeDirect(t, raidDisk(t, 8, 0, a, b).node(), 0, 2*raidChunk)
+		time.Sleep(settle)
 	})
 }
 

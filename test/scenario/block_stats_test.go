@@ -4,6 +4,8 @@ package scenario
 
 import (
 	"fmt"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -68,29 +70,48 @@ func (c ioCounts) since(earlier ioCounts) ioCounts {
 	return difference
 }
 
+// asCounted is the operation as which the kernel counts a request.
+func asCounted(r *request) string {
+	if operation := r.operation(); operation != "write_zeroes" {
+		return operation
+	}
+	return "write"
+}
+
 // checkDiskStats holds requests to what the kernel counted of a disk meanwhile.
-// A flush that is asked for alone travels in an empty write, which the kernel
-// counts although no driver ever sees it: only the flush that serves it is a
-// request. A flush for a write that has data is asked for by that write.
-func checkDiskStats(t *testing.T, requests []*request, counted ioCounts) {
+// A flush that is asked for alone travels in a write without data, which the
+// kernel counts although no driver ever sees it: the flush that serves it is the
+// request. There were so many empty ones.
+func checkDiskStats(t *testing.T, requests []*request, counted ioCounts, empty uint64) {
 	t.Helper()
 	got := ioCounts{}
-	for _, r := range requests {
-		operation := r.operation()
-		got.add(operation, 1, uint64(max(0, r.number(keyBytes))))
-		switch {
-		case operation == "flush":
-			got.add("write", 1, 0)
-		case operation == "write" && r.flag("preflush"):
-			got.add("write", ^uint64(0), 0) // less one
-		}
+	if empty > 0 {
+		got.add("write", empty, 0)
 	}
-	for operation, count := range got {
-		if count == (ioCount{}) {
-			delete(got, operation)
-		}
+	for _, r := range requests {
+		got.add(asCounted(r), 1, uint64(max(0, r.number(keyBytes))))
 	}
 	if diff := gocmp.Diff(counted, got); diff != "" {
 		t.Errorf("requests and /proc/diskstats differ (-diskstats +requests):\n%s", diff)
 	}
+}
+
+// writtenBy is how many bytes the kernel has charged to a cgroup for writing to
+// a disk.
+func writtenBy(t *testing.T, cgroup string, d disk) int64 {
+	t.Helper()
+	for line := range strings.Lines(readText(t, filepath.Join(cgroupRoot, cgroup, "io.stat")) + "\n") {
+		for _, field := range strings.Fields(line) {
+			text, ok := strings.CutPrefix(field, "wbytes=")
+			if !ok || !strings.HasPrefix(line, d.number(t)+" ") {
+				continue
+			}
+			bytes, err := strconv.ParseInt(text, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return bytes
+		}
+	}
+	return 0
 }

@@ -21,9 +21,10 @@ type ioRun struct {
 	requests []*request // roots
 	scratch  disk
 	phases   map[string]ioPhase
-	pids     map[string]int64 // of who wrote, by what for
-	counted  map[string]ioCounts
-	traced   []blkRequest
+	pids     map[string]int64    // of who wrote, by what for
+	counted  map[string]ioCounts // of scratch, by phase, as traced
+	traced   map[string]blkTrace
+	charged  int64  // bytes written for writerCgroup
 	fileAt   uint64 // sector of the file under the loop device
 }
 
@@ -49,15 +50,13 @@ func (run *ioRun) phase(t *testing.T, name string, f func(t *testing.T)) {
 // spans to what the kernel, blktrace and the drivers say of the same requests.
 func TestBlock(t *testing.T) {
 	run := captureBlock(t)
-	t.Run("fio against diskstats", func(t *testing.T) {
-		checkDiskStats(t, on(run.in("fio"), run.scratch), run.counted["fio"])
-	})
-	t.Run("fio against blktrace", func(t *testing.T) {
-		checkBlktrace(t, on(run.in("fio"), run.scratch), run.traced)
-	})
-	t.Run("file system against diskstats", func(t *testing.T) {
-		checkDiskStats(t, on(run.in("file system"), run.scratch), run.counted["file system"])
-	})
+	for _, phase := range []string{"fio", "file system"} {
+		requests, traced := on(run.in(phase), run.scratch), run.traced[phase]
+		t.Run(phase+" against diskstats", func(t *testing.T) {
+			checkDiskStats(t, requests, run.counted[phase], traced.empty)
+		})
+		t.Run(phase+" against blktrace", func(t *testing.T) { checkBlktrace(t, requests, traced.requests) })
+	}
 	t.Run("medium error", func(t *testing.T) { checkMediumError(t, run.in("medium error")) })
 	t.Run("delay", func(t *testing.T) { checkDelay(t, run.in("delay")) })
 	t.Run("stacks", func(t *testing.T) { checkStacks(t, run) })
@@ -78,8 +77,9 @@ func captureBlock(t *testing.T) *ioRun {
 	makeCgroup(t, writerCgroup)
 	run := &ioRun{
 		scratch: scratch(t),
-		phases:  map[string]ioPhase{}, pids: map[string]int64{}, counted: map[string]ioCounts{},
+		phases:  map[string]ioPhase{}, pids: map[string]int64{}, counted: map[string]ioCounts{}, traced: map[string]blkTrace{},
 	}
+	slow := scsiDisk(t)
 	tr := startBlock(t, "--record", "DIR/recording")
 	for _, p := range []struct {
 		name string
@@ -94,7 +94,7 @@ func captureBlock(t *testing.T) *ioRun {
 		{"linear", run.linear},
 		{"raid", run.raid},
 		{"zram", run.zram},
-		{"scsi", run.scsi},
+		{"scsi", func(t *testing.T) { run.scsi(t, slow) }},
 	} {
 		// A test of its own, so that what it makes ends with it, within the run.
 		if !t.Run("do "+p.name, func(t *testing.T) { run.phase(t, p.name, p.f) }) {
@@ -159,20 +159,28 @@ func (run *ioRun) fio(t *testing.T) {
 	if err := os.WriteFile(jobs, []byte(fioJobs), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	stop := startBlktrace(t, run.scratch)
-	before := readDiskStats(t, run.scratch)
-	must(t, "fio", "--filename="+run.scratch.node(), "--output=/dev/null", jobs)
-	run.counted["fio"] = readDiskStats(t, run.scratch).since(before)
-	run.traced = stop()
+	run.witness(t, "fio", func() {
+		must(t, "fio", "--filename="+run.scratch.node(), "--output=/dev/null", jobs)
+	})
 }
 
 // fileSystem is a journal's life: flushes before and with its writes.
 func (run *ioRun) fileSystem(t *testing.T) {
+	run.witness(t, "file system", func() {
+		dir := makeFS(t, run.scratch)
+		must(t, "dd", "if=/dev/zero", "of="+dir+"/file", "bs=64k", "count=8", "conv=fsync", "status=none")
+		must(t, "umount", dir)
+	})
+}
+
+// witness lets the kernel and blktrace say what f does to the scratch disk.
+func (run *ioRun) witness(t *testing.T, phase string, f func()) {
+	t.Helper()
+	stop := startBlktrace(t, run.scratch)
 	before := readDiskStats(t, run.scratch)
-	dir := makeFS(t, run.scratch)
-	must(t, "dd", "if=/dev/zero", "of="+dir+"/file", "bs=64k", "count=8", "conv=fsync", "status=none")
-	must(t, "umount", dir)
-	run.counted["file system"] = readDiskStats(t, run.scratch).since(before)
+	f()
+	run.counted[phase] = readDiskStats(t, run.scratch).since(before)
+	run.traced[phase] = stop()
 }
 
 // The partition, and the block of ioSize bytes in it that is written.
@@ -187,6 +195,7 @@ func (run *ioRun) partition(t *testing.T) {
 	w := gate(t, ioSize, partBlock, p.node(), "oflag=direct")
 	run.pids["partition"] = w.pid()
 	w.finish(t)
+	time.Sleep(settle) // see linear
 }
 
 func (run *ioRun) flush(t *testing.T) {
@@ -197,19 +206,22 @@ func (run *ioRun) flush(t *testing.T) {
 
 const writebackBytes = 1 << 20
 
+// writeback lets a process in a cgroup write to a file: in it from before the
+// file is there, since a file's dirty pages belong to the cgroup that made it
+// dirty first. The kernel says what it charged.
 func (run *ioRun) writeback(t *testing.T) {
 	dir := makeFS(t, run.scratch, "-O", "^has_journal")
-	w := gate(t, writebackBytes, 0, dir+"/file")
-	w.join(t, writerCgroup)
-	run.pids["write-back"] = w.pid()
-	w.finish(t)
+	procs := filepath.Join(cgroupRoot, writerCgroup, "cgroup.procs")
+	before := writtenBy(t, writerCgroup, run.scratch)
+	must(t, "sh", "-c", "echo $$ >"+procs+"; exec dd if=/dev/zero of="+dir+"/file bs="+strconv.Itoa(writebackBytes)+" count=1 status=none")
 	must(t, "sync")
+	run.charged = writtenBy(t, writerCgroup, run.scratch) - before
 	must(t, "umount", dir)
 }
 
-// scsi is all that needs scsi_debug, which takes a second to come and go.
-func (run *ioRun) scsi(t *testing.T) {
-	d := scsiDisk(t)
+// scsi is all that is done to the disk of scsi_debug.
+func (run *ioRun) scsi(t *testing.T, d disk) {
+	t.Helper()
 	run.phase(t, "merge", func(t *testing.T) { run.merge(t, d) })
 	run.phase(t, "medium error", func(t *testing.T) {
 		setMediumErrors(t, true)
