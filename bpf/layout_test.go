@@ -120,6 +120,11 @@ func TestRecordSizes(t *testing.T) {
 		event.KindFacts: classicFactsRecord{},
 		event.KindClone: classicCloneRecord{},
 		event.KindEnd:   classicEndRecord{},
+
+		event.KindRequest: blockBlockRecord{},
+		event.KindBio:     blockBlockRecord{},
+		event.KindMerge:   blockBlockRecord{},
+		event.KindRequeue: blockBlockRecord{},
 	} {
 		if got, want := recordBytes(kind), binary.Size(record); got != want {
 			t.Errorf("record of kind %d: decoder expects %d bytes, C has %d", kind, got, want)
@@ -173,7 +178,9 @@ func TestMapSizes(t *testing.T) {
 
 // No path of the machine that built the objects may be in them.
 func TestObjectsHoldNoPaths(t *testing.T) {
-	for name, object := range map[string][]byte{"session": _SessionBytes, "classic": _ClassicBytes} {
+	for name, object := range map[string][]byte{
+		"session": _SessionBytes, "classic": _ClassicBytes, "block": _BlockBytes, "blockOld": _BlockOldBytes,
+	} {
 		for _, path := range []string{"/home/", "/root/", "/tmp/", "/bpf/"} {
 			if bytes.Contains(object, []byte(path)) {
 				t.Errorf("%s object holds a path with %q", name, path)

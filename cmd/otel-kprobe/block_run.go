@@ -49,7 +49,7 @@ func runBlock(ctx context.Context, s blockSettings, sys system, logger *slog.Log
 		settings: s,
 	}
 	if s.histogramOnly {
-		r.output.console = false // there will be no spans to show
+		r.output.console, r.output.noSpans = false, true
 	}
 	if err := r.start(ctx); err != nil {
 		r.abort()
@@ -264,7 +264,7 @@ func (r *blockRun) summary(inFlight int) export.Summary {
 	}
 	s := r.pipeline.summary()
 	s.Block = true
-	s.Requests -= uint64(r.unfinished(inFlight))
+	s.Requests = r.requests(inFlight)
 	s.RequestsSubmitted = counters.Submitted
 	s.InFlight = uint64(inFlight)
 	s.Attached = uint64(r.kernel.attachment.Attached())
@@ -281,11 +281,15 @@ func (r *blockRun) summary(inFlight int) export.Summary {
 	return s
 }
 
-// unfinished is how many of the records came from the table in the end and not
-// through the ring.
-func (r *blockRun) unfinished(inFlight int) int {
-	if r.settings.histogramOnly {
-		return 0
+// requests is how many came through the ring, or were counted in the kernel.
+// Those in flight were taken from the table in the end.
+func (r *blockRun) requests(inFlight int) uint64 {
+	if !r.settings.histogramOnly {
+		return r.pipeline.came - uint64(inFlight)
 	}
-	return inFlight
+	sum := uint64(0)
+	for _, k := range r.latencies.whole.All() {
+		sum += k.Count
+	}
+	return sum
 }

@@ -168,13 +168,20 @@ func (s otlpSignal) endpointName(endpoint string, getenv func(string) string) st
 }
 
 // warnUnreachable says at once, and not after the first time-out, when nothing
-// listens at the endpoint. Tracing goes on: a collector may start later.
+// listens at the endpoint. Tracing goes on: a collector may start later. A nil
+// dial is the usual one.
 func warnUnreachable(ctx context.Context, target string, dial dialer, logger *slog.Logger) {
 	if !isHostPort(target) {
 		return // the client knows more forms of targets than we do
 	}
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
+	if dial == nil {
+		dial = func(ctx context.Context, address string) (net.Conn, error) {
+			var plain net.Dialer
+			return plain.DialContext(ctx, "tcp", address)
+		}
+	}
 	conn, err := dial(ctx, target)
 	switch {
 	case err == nil:

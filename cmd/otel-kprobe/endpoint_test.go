@@ -129,6 +129,27 @@ func TestWarnUnreachable(t *testing.T) {
 	}
 }
 
+// Without a dialer of our own, as block has none, the usual one is taken.
+func TestWarnUnreachableDialsByItself(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := listener.Addr().String()
+	var log bytes.Buffer
+	warnUnreachable(t.Context(), target, nil, newLogger(&log))
+	if log.Len() > 0 {
+		t.Errorf("log %q though somebody listens", log.String())
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	warnUnreachable(t.Context(), target, nil, newLogger(&log))
+	if !strings.Contains(log.String(), "cannot reach the OTLP endpoint yet") {
+		t.Errorf("log %q though nobody listens", log.String())
+	}
+}
+
 func TestWarnProxy(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://proxy:3128")
 	t.Setenv("NO_PROXY", "near")

@@ -60,7 +60,7 @@ func openOutputs(ctx context.Context, o outputOptions, sys system, logger *slog.
 	switch {
 	case o.settings.disabled:
 		logger.Warn("OTEL_SDK_DISABLED is true: no spans are sent by OTLP")
-	case len(out.exporters) == 0:
+	case len(out.exporters) == 0 && !o.settings.noSpans:
 		logger.Warn("OTEL_TRACES_EXPORTER is none: spans go nowhere")
 	}
 	return out, nil

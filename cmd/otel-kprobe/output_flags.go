@@ -46,6 +46,7 @@ type outputSettings struct {
 	format              export.Format
 	rawAddresses        bool
 	disabled            bool // OTEL_SDK_DISABLED kept the spans from being sent
+	noSpans             bool // the run makes none, so no exporter for them is missed
 }
 
 // settings checks the flags. Every error is the user's to mend.

@@ -82,8 +82,8 @@ func (s *session) open(ctx context.Context) (err error) {
 	return err
 }
 
-// connect puts ring, pipeline and exporters together. wrap gets what the
-// pipeline takes its names from, with a recorder that is nil without --record.
+// connect puts ring, pipeline and exporters together. names gives what the
+// pipeline takes its names from; its recorder is nil without --record.
 func (s *session) connect(ring *ebpf.Map, names func(*recording.Writer) pipelineNames) (err error) {
 	if err := s.claims.begin(); err != nil {
 		return err

@@ -31,7 +31,7 @@ type Summary struct {
 	// Block says that requests were traced. The members below are left out of
 	// the JSON where they are zero, so of every run that traced none.
 	Block             bool                `json:"-"`
-	Requests          uint64              `json:"requests,omitempty"`           // records of requests and bios that came from the kernel
+	Requests          uint64              `json:"requests,omitempty"`           // records of requests and bios that came from the kernel, or were counted there
 	RequestsSubmitted uint64              `json:"requests_submitted,omitempty"` // that the kernel side sent; all of them should have come
 	InFlight          uint64              `json:"requests_in_flight,omitempty"` // requests that were still under way at the end
 	BlockTracker      BlockTrackerSummary `json:"block_tracker,omitzero"`
