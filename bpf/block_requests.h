@@ -243,6 +243,42 @@ static __always_inline void fill_request(struct block_cpu_state *cpu, struct req
 	record->io_priority = priority_of(rq);
 }
 
+/* Forgets a bio of a request that nobody wants; 1 at the end of the list. */
+static __noinline long forget_next(u32 number, u64 *next)
+{
+	u64 bio = *next;
+	struct bio_state *state;
+
+	if (!bio)
+		return 1;
+	*next = (u64)BPF_CORE_READ((struct bio *)bio, bi_next);
+	state = find_bios(bio);
+	if (!state)
+		return 0;
+	if (state->upper)
+		forget_upper(state);
+	release_bios(state, bio);
+	return 0;
+}
+
+static __always_inline void forget_bios(u64 bio, u64 rq)
+{
+	struct bio_state *passed;
+
+#ifdef NEW_KERNEL
+	bpf_loop(MAX_BIOS, forget_next, &bio, 0);
+#else
+	u32 i;
+
+	for (i = 0; i < MAX_BIOS; i++)
+		if (forget_next(i, &bio))
+			break;
+#endif
+	passed = find_bios(rq);
+	if (passed)
+		release_bios(passed, rq);
+}
+
 /* Gives the request up that no filter wants; its bios have been forgotten. */
 static __always_inline int refuse_request(struct request_state *state)
 {
@@ -268,8 +304,11 @@ static __always_inline void issue_request(struct block_cpu_state *cpu, struct re
 		return;
 	}
 	if (!wants_operation(rq->cmd_flags) ||
-	    !wants_device(device_number(disk_of_request(rq)), part_of_request(rq)))
+	    !wants_device(device_number(disk_of_request(rq)), part_of_request(rq))) {
+		if (settings.bios)
+			forget_bios(address_of(rq->bio), address);
 		return;
+	}
 	state = claim_requests(cpu, address, now);
 	if (!state)
 		return;
