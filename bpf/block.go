@@ -13,6 +13,8 @@ import (
 
 // Names of the programs of the block objects; block_programs.h defines them.
 // Those for tracepoints are loaded as BTF tracepoints, ProgramExecute… as fentry.
+// The object for older kernels has none of those called …Again, which stand in for
+// another one while that runs already.
 const (
 	ProgramBioQueue       = "bio_queue"
 	ProgramBioComplete    = "bio_complete"
@@ -28,6 +30,10 @@ const (
 	ProgramExecuteNoWait  = "execute_nowait"
 	ProgramLoopBegin      = "loop_begin"
 	ProgramLoopEnd        = "loop_end"
+
+	ProgramBioCompleteAgain  = "bio_complete_again"
+	ProgramRequestIssueAgain = "rq_issue_again"
+	ProgramRequestEndAgain   = "rq_complete_again"
 )
 
 // MaxBlockDevices is how many devices BlockOptions can name: MAX_DEVICES of

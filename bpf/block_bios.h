@@ -215,7 +215,9 @@ static __always_inline u64 full_sector(u64 near, u32 low)
 
 /*
  * part was cut from the front of whole, which goes on at a sector. Where dm has
- * trimmed its bio it reports that one itself.
+ * trimmed its bio it reports that one itself. A part of an upper bio is found by
+ * its sector when it is mapped, and never completes in sight: bio_endio goes on to
+ * the whole before the tracepoint.
  */
 static __always_inline void split_bio(struct block_cpu_state *cpu, u64 part, u64 whole, u64 begin, u32 rest)
 {
@@ -230,8 +232,10 @@ static __always_inline void split_bio(struct block_cpu_state *cpu, u64 part, u64
 	source = find_bios(whole);
 	if (!source)
 		return;
-	if (source->upper)
+	if (source->upper) {
 		index_upper(whole, source, sector);
+		return;
+	}
 	state = claim_bios(cpu, part, now);
 	if (!state)
 		return;
@@ -239,8 +243,7 @@ static __always_inline void split_bio(struct block_cpu_state *cpu, u64 part, u64
 	state->submitter = source->submitter;
 	state->insert_mono_ns = source->insert_mono_ns;
 	state->flags = source->flags;
-	state->parent = source->upper && source->wanted ? source->id : source->parent;
-	state->split = source->upper;
+	state->parent = source->parent;
 }
 
 #endif

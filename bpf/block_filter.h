@@ -17,10 +17,12 @@ static __always_inline int wants_device(u32 device, u32 partition)
 	if (!settings.device_count)
 		return 1;
 #pragma unroll
-	for (i = 0; i < MAX_DEVICES; i++)
-		if (i < settings.device_count &&
-		    (settings.devices[i] == device || (partition && settings.devices[i] == partition)))
+	for (i = 0; i < MAX_DEVICES; i++) {
+		if (i >= settings.device_count)
+			break;
+		if (settings.devices[i] == device || (partition && settings.devices[i] == partition))
 			return 1;
+	}
 	return 0;
 }
 

@@ -4,6 +4,8 @@ package bpf
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -13,7 +15,7 @@ import (
 
 // verifiedBlockLimit bounds the instructions that the verifier walks for one
 // block program: one walks the bios of a request.
-const verifiedBlockLimit = 100_000
+const verifiedBlockLimit = 200_000
 
 // argumentPosition is where the tracepoint's argument of that pointer type stands.
 func argumentPosition(t *testing.T, types *btf.Spec, tracepoint, structName string) int {
@@ -78,14 +80,6 @@ func TestKernelLoadsEveryBlockProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	arguments := liveBlockArguments(t, types)
-	spec, err := loadBlock()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var programs []string
-	for name := range spec.Programs {
-		programs = append(programs, name)
-	}
 	olds := []bool{true}
 	if NewBlockObject() == nil {
 		olds = append(olds, false)
@@ -98,7 +92,7 @@ func TestKernelLoadsEveryBlockProgram(t *testing.T) {
 	}
 	for name, o := range tests {
 		for _, old := range olds {
-			o.Programs, o.OldKernel, o.Arguments = programs, old, arguments
+			o.Programs, o.OldKernel, o.Arguments = blockProgramNames(t, old), old, arguments
 			o.RingBytes, o.KernelTypes = 1<<20, types
 			objects, err := LoadBlock(o)
 			var refused *ebpf.VerifierError
@@ -113,6 +107,33 @@ func TestKernelLoadsEveryBlockProgram(t *testing.T) {
 			checkBlockObjects(t, name, objects)
 		}
 	}
+}
+
+// The kernel's own types tell whether it has the helper.
+func TestKernelChoosesTheBlockObject(t *testing.T) {
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var helper *btf.Func
+	missing := types.TypeByName("bpf_loop", &helper)
+	if got := NewBlockObject(); (got == nil) != (missing == nil) {
+		t.Errorf("the object for newer kernels: %v, though bpf_loop: %v", got, missing)
+	}
+}
+
+// blockProgramNames are those of all programs of an object.
+func blockProgramNames(t *testing.T, old bool) []string {
+	t.Helper()
+	load := loadBlock
+	if old {
+		load = loadBlockOld
+	}
+	spec, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Collect(maps.Keys(spec.Programs))
 }
 
 func checkBlockObjects(t *testing.T, name string, objects *BlockObjects) {

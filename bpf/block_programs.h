@@ -41,14 +41,19 @@ int bio_queue(u64 *ctx)
 	return 0;
 }
 
-SEC("tp_btf/block_bio_complete")
-int bio_complete(u64 *ctx)
+static __always_inline int end_bio(u64 *ctx)
 {
 	struct block_cpu_state *cpu = this_cpu_state();
 
 	if (cpu)
 		complete_bio(cpu, argument(ctx, settings.bio_complete_arg));
 	return 0;
+}
+
+SEC("tp_btf/block_bio_complete")
+int bio_complete(u64 *ctx)
+{
+	return end_bio(ctx);
 }
 
 SEC("tp_btf/block_bio_remap")
@@ -93,9 +98,13 @@ SEC("tp_btf/block_rq_issue")
 int rq_issue(u64 *ctx)
 {
 	struct block_cpu_state *cpu = this_cpu_state();
+	struct request *rq = argument(ctx, settings.issue_arg);
+	u64 address = address_of(rq);
 
-	if (cpu)
-		issue_request(cpu, argument(ctx, settings.issue_arg));
+	if (!cpu)
+		return 0;
+	cpu->issued = address;
+	issue_request(cpu, rq, address);
 	return 0;
 }
 
@@ -109,26 +118,85 @@ int rq_requeue(u64 *ctx)
 	return 0;
 }
 
+static __always_inline int end_request(u64 *ctx, struct block_cpu_state *cpu, struct request *rq, u64 address)
+{
+	struct request_state *state = find_requests(address);
+	s32 status = next_argument(ctx, settings.complete_arg);
+
+	if (!settings.status_errno)
+		status &= 0xff; /* blk_status_t */
+	if (state)
+		complete_request(cpu, state, rq, status, third_argument(ctx, settings.complete_arg));
+	else if (settings.bios)
+		complete_unissued(cpu, rq, status);
+	return 0;
+}
+
 SEC("tp_btf/block_rq_complete")
 int rq_complete(u64 *ctx)
 {
 	struct block_cpu_state *cpu = this_cpu_state();
 	struct request *rq = argument(ctx, settings.complete_arg);
-	s32 status = next_argument(ctx, settings.complete_arg);
-	u32 bytes = third_argument(ctx, settings.complete_arg);
-	struct request_state *state;
+	u64 address = address_of(rq);
 
 	if (!cpu)
 		return 0;
-	if (!settings.status_errno)
-		status &= 0xff; /* blk_status_t */
-	state = find_requests(address_of(rq));
-	if (state)
-		complete_request(cpu, state, rq, status, bytes);
-	else if (settings.bios)
-		complete_unissued(cpu, rq, status);
+	cpu->completed = address;
+	return end_request(ctx, cpu, rq, address);
+}
+
+#ifdef NEW_KERNEL
+
+/*
+ * Linux 6.1 and later do not run a program while it runs on that CPU already
+ * (https://git.kernel.org/torvalds/c/05b24ff9b2cf), and requests start and end in
+ * interrupts. A second program at the same tracepoint is run right after the
+ * first, and takes what the first was left out for.
+ */
+static __always_inline int was_seen(u64 *seen, u64 address)
+{
+	if (*seen != address)
+		return 0;
+	*seen = 0;
+	return 1;
+}
+
+SEC("tp_btf/block_rq_issue")
+int rq_issue_again(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+	struct request *rq = argument(ctx, settings.issue_arg);
+	u64 address = address_of(rq);
+	struct request_state *state;
+
+	if (!cpu || was_seen(&cpu->issued, address))
+		return 0;
+	state = find_requests(address);
+	if (!state || state->requeued)
+		issue_request(cpu, rq, address);
 	return 0;
 }
+
+SEC("tp_btf/block_rq_complete")
+int rq_complete_again(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+	struct request *rq = argument(ctx, settings.complete_arg);
+	u64 address = address_of(rq);
+
+	if (!cpu || was_seen(&cpu->completed, address))
+		return 0;
+	return end_request(ctx, cpu, rq, address);
+}
+
+/* A bio that has been seen to end is not found again. */
+SEC("tp_btf/block_bio_complete")
+int bio_complete_again(u64 *ctx)
+{
+	return end_bio(ctx);
+}
+
+#endif
 
 SEC("tp_btf/writeback_start")
 int writeback_begin(u64 *ctx)
@@ -150,16 +218,20 @@ int writeback_end(u64 *ctx)
 	return 0;
 }
 
-/* A request that is passed through to the driver has no bio that was submitted. */
+/*
+ * A request that is passed through to the driver has no bio that was submitted.
+ * In Linux 5.10 blk_execute_rq calls blk_execute_rq_nowait: one entry serves both.
+ */
 static __always_inline int execute(u64 rq)
 {
 	struct block_cpu_state *cpu = this_cpu_state();
 	u64 now = bpf_ktime_get_ns();
-	struct bio_state *state;
+	struct bio_state *state = find_bios(rq);
 
 	if (!cpu)
 		return 0;
-	state = claim_bios(cpu, rq, now);
+	if (!state)
+		state = claim_bios(cpu, rq, now);
 	if (!state)
 		return 0;
 	clear_bio_state(state, now);

@@ -224,20 +224,21 @@ static __always_inline void take_bios(struct block_cpu_state *cpu, struct reques
 }
 
 static __always_inline void fill_request(struct block_cpu_state *cpu, struct request_state *state,
-					 struct request *rq, u64 now)
+					 struct request *rq, u64 address, u32 device, u32 part, u64 now)
 {
 	struct block_record *record = &state->record;
-	u32 device = device_number(disk_of_request(rq)), part = part_of_request(rq);
 
 	CLEAR_STATE(state);
 	state->attempt_mono_ns = now;
 	record->kind = RECORD_REQUEST;
 	record->operation = rq->cmd_flags;
 	record->id = new_id(cpu);
-	record->address = state->key;
+	record->address = address;
 	record->issue_mono_ns = now;
-	record->sector = rq->__sector;
 	record->device = device;
+	if (!settings.records)
+		return;
+	record->sector = rq->__sector;
 	record->partition = part != device ? part : 0;
 	record->bytes = rq->__data_len;
 	record->io_priority = priority_of(rq);
@@ -290,10 +291,11 @@ static __always_inline int refuse_request(struct request_state *state)
 	return 1;
 }
 
-static __always_inline void issue_request(struct block_cpu_state *cpu, struct request *rq)
+static __always_inline void issue_request(struct block_cpu_state *cpu, struct request *rq, u64 address)
 {
 	struct request_state *state = 0;
-	u64 now = bpf_ktime_get_ns(), address = address_of(rq);
+	u64 now = bpf_ktime_get_ns();
+	u32 device, part = 0;
 
 	if (requeued_count > 0)
 		state = find_requests(address);
@@ -303,8 +305,10 @@ static __always_inline void issue_request(struct block_cpu_state *cpu, struct re
 		__sync_fetch_and_add(&requeued_count, -1);
 		return;
 	}
-	if (!wants_operation(rq->cmd_flags) ||
-	    !wants_device(device_number(disk_of_request(rq)), part_of_request(rq))) {
+	device = device_number(disk_of_request(rq));
+	if (settings.device_count || settings.records)
+		part = part_of_request(rq);
+	if (!wants_operation(rq->cmd_flags) || !wants_device(device, part)) {
 		if (settings.bios)
 			forget_bios(address_of(rq->bio), address);
 		return;
@@ -312,7 +316,7 @@ static __always_inline void issue_request(struct block_cpu_state *cpu, struct re
 	state = claim_requests(cpu, address, now);
 	if (!state)
 		return;
-	fill_request(cpu, state, rq, now);
+	fill_request(cpu, state, rq, address, device, part, now);
 	if (settings.bios) {
 		take_bios(cpu, state, rq);
 		refuse_request(state);
@@ -384,13 +388,13 @@ static __always_inline void complete_request(struct block_cpu_state *cpu, struct
  */
 static __always_inline void complete_unissued(struct block_cpu_state *cpu, struct request *rq, s32 status)
 {
-	u64 bio = address_of(rq->bio);
-	struct bio_state *state = bio ? find_bios(bio) : 0;
+	u64 address = address_of(rq->bio ? (void *)rq->bio : (void *)rq);
+	struct bio_state *state = find_bios(address);
 	struct block_record record = {};
 
 	if (!state)
 		return;
-	if (status && !state->upper && !state->split && wants_operation(rq->cmd_flags) &&
+	if (status && !state->upper && wants_operation(rq->cmd_flags) &&
 	    wants_device(device_number(disk_of_request(rq)), part_of_request(rq)) &&
 	    wants_submitter(&state->submitter, state->flags)) {
 		record.kind = RECORD_REQUEST;
@@ -410,7 +414,7 @@ static __always_inline void complete_unissued(struct block_cpu_state *cpu, struc
 	}
 	if (state->upper)
 		forget_upper(state);
-	release_bios(state, bio);
+	release_bios(state, address);
 }
 
 static __always_inline void complete_upper(struct block_cpu_state *cpu, const struct bio_state *state, u64 bio,
@@ -465,7 +469,7 @@ static __always_inline void complete_bio(struct block_cpu_state *cpu, struct bio
 	if (state->upper) {
 		complete_upper(cpu, state, address, status);
 		forget_upper(state);
-	} else if (status && !state->split) {
+	} else if (status) {
 		fail_bio(cpu, state, bio, status);
 	}
 	release_bios(state, address);

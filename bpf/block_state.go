@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -41,6 +42,33 @@ func (o *BlockObjects) Counters() (BlockCounters, error) {
 	}
 	return sum, nil
 }
+
+// RecursionMisses is at most how many runs of programs the kernel left out, because
+// they were running on that CPU, that no other program made up for: 0 before Linux
+// 6.1, which leaves none out.
+func (o *BlockObjects) RecursionMisses() (uint64, error) {
+	misses := map[string]uint64{}
+	for name, program := range o.Programs {
+		stats, err := program.Stats()
+		if err != nil {
+			return 0, fmt.Errorf("read statistics of BPF program %s: %w", name, err)
+		}
+		misses[name] = stats.RecursionMisses
+	}
+	var sum uint64
+	for name, n := range misses {
+		if again, ok := misses[name+againSuffix]; ok {
+			n = min(n, again)
+		} else if strings.HasSuffix(name, againSuffix) {
+			n = 0
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// againSuffix ends the names of programs that stand in for another.
+const againSuffix = "_again"
 
 // tableEntries is TABLE_ENTRIES of block_state.h.
 const tableEntries = 1 << 16
@@ -143,4 +171,6 @@ func (o *BlockObjects) Histograms() (map[BlockKey]*BlockHistogram, error) {
 // its programs compare and exchange (Linux 5.12,
 // https://git.kernel.org/torvalds/c/5ffa25502b5a) and loop by a helper (5.17,
 // https://docs.ebpf.io/linux/helper-function/bpf_loop/). Otherwise it says why not.
-func NewBlockObject() error { return features.HaveProgramHelper(ebpf.Tracing, asm.FnLoop) }
+// A helper can't be tried in a tracing program, which needs something to trace;
+// kprobe programs have the same ones.
+func NewBlockObject() error { return features.HaveProgramHelper(ebpf.Kprobe, asm.FnLoop) }

@@ -80,8 +80,7 @@ struct bio_state {
 	u8 wanted;   /* with upper: it will be reported */
 	u8 children; /* with upper: bios were mapped from it */
 	u8 mapped;   /* mapped from an upper one, and not submitted yet */
-	u8 split;    /* a part of an upper one: not reported by itself */
-	u8 pad[6];
+	u8 pad[7];
 };
 
 /* In bio_state.flags: submitted in the cgroup that is wanted. */
@@ -141,6 +140,8 @@ struct block_cpu_state {
 	u64 bios_full;
 	u64 evicted; /* states that were given up to make room: their end was missed */
 	u64 next_id;
+	u64 issued;    /* address of the request that rq_issue was run for last */
+	u64 completed; /* the same of rq_complete */
 	u32 since_query;
 	u32 pad;
 };

@@ -37,8 +37,7 @@ type blockBioState struct {
 	Wanted    uint8
 	Children  uint8
 	Mapped    uint8
-	Split     uint8
-	Pad       [6]uint8
+	Pad       [7]uint8
 }
 
 type blockBlockCpuState struct {
@@ -49,6 +48,8 @@ type blockBlockCpuState struct {
 	BiosFull     uint64
 	Evicted      uint64
 	NextId       uint64
+	Issued       uint64
+	Completed    uint64
 	SinceQuery   uint32
 	Pad          uint32
 }
@@ -160,37 +161,40 @@ type blockWorker struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	blockMapBios            = "bios"
-	blockMapBlockCpuStates  = "block_cpu_states"
-	blockMapHistograms      = "histograms"
-	blockMapRequests        = "requests"
-	blockMapRing            = "ring"
-	blockMapTotal           = "total"
-	blockMapUppers          = "uppers"
-	blockMapWorkers         = "workers"
-	blockMapWriters         = "writers"
-	blockProgBioComplete    = "bio_complete"
-	blockProgBioQueue       = "bio_queue"
-	blockProgBioRemap       = "bio_remap"
-	blockProgBioSplit       = "bio_split"
-	blockProgExecuteNowait  = "execute_nowait"
-	blockProgExecuteWait    = "execute_wait"
-	blockProgLoopBegin      = "loop_begin"
-	blockProgLoopEnd        = "loop_end"
-	blockProgRqComplete     = "rq_complete"
-	blockProgRqInsert       = "rq_insert"
-	blockProgRqIssue        = "rq_issue"
-	blockProgRqRequeue      = "rq_requeue"
-	blockProgWritebackBegin = "writeback_begin"
-	blockProgWritebackEnd   = "writeback_end"
-	blockVarBlockRecordType = "block_record_type"
-	blockVarEmptyHistogram  = "empty_histogram"
-	blockVarHistogramsFull  = "histograms_full"
-	blockVarRequeuedCount   = "requeued_count"
-	blockVarSettings        = "settings"
-	blockVarUpperCount      = "upper_count"
-	blockVarWorkerCount     = "worker_count"
-	blockVarWriterCount     = "writer_count"
+	blockMapBios              = "bios"
+	blockMapBlockCpuStates    = "block_cpu_states"
+	blockMapHistograms        = "histograms"
+	blockMapRequests          = "requests"
+	blockMapRing              = "ring"
+	blockMapTotal             = "total"
+	blockMapUppers            = "uppers"
+	blockMapWorkers           = "workers"
+	blockMapWriters           = "writers"
+	blockProgBioComplete      = "bio_complete"
+	blockProgBioCompleteAgain = "bio_complete_again"
+	blockProgBioQueue         = "bio_queue"
+	blockProgBioRemap         = "bio_remap"
+	blockProgBioSplit         = "bio_split"
+	blockProgExecuteNowait    = "execute_nowait"
+	blockProgExecuteWait      = "execute_wait"
+	blockProgLoopBegin        = "loop_begin"
+	blockProgLoopEnd          = "loop_end"
+	blockProgRqComplete       = "rq_complete"
+	blockProgRqCompleteAgain  = "rq_complete_again"
+	blockProgRqInsert         = "rq_insert"
+	blockProgRqIssue          = "rq_issue"
+	blockProgRqIssueAgain     = "rq_issue_again"
+	blockProgRqRequeue        = "rq_requeue"
+	blockProgWritebackBegin   = "writeback_begin"
+	blockProgWritebackEnd     = "writeback_end"
+	blockVarBlockRecordType   = "block_record_type"
+	blockVarEmptyHistogram    = "empty_histogram"
+	blockVarHistogramsFull    = "histograms_full"
+	blockVarRequeuedCount     = "requeued_count"
+	blockVarSettings          = "settings"
+	blockVarUpperCount        = "upper_count"
+	blockVarWorkerCount       = "worker_count"
+	blockVarWriterCount       = "writer_count"
 )
 
 // loadBlock returns the embedded CollectionSpec for block.
@@ -235,20 +239,23 @@ type blockSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockProgramSpecs struct {
-	BioComplete    *ebpf.ProgramSpec `ebpf:"bio_complete"`
-	BioQueue       *ebpf.ProgramSpec `ebpf:"bio_queue"`
-	BioRemap       *ebpf.ProgramSpec `ebpf:"bio_remap"`
-	BioSplit       *ebpf.ProgramSpec `ebpf:"bio_split"`
-	ExecuteNowait  *ebpf.ProgramSpec `ebpf:"execute_nowait"`
-	ExecuteWait    *ebpf.ProgramSpec `ebpf:"execute_wait"`
-	LoopBegin      *ebpf.ProgramSpec `ebpf:"loop_begin"`
-	LoopEnd        *ebpf.ProgramSpec `ebpf:"loop_end"`
-	RqComplete     *ebpf.ProgramSpec `ebpf:"rq_complete"`
-	RqInsert       *ebpf.ProgramSpec `ebpf:"rq_insert"`
-	RqIssue        *ebpf.ProgramSpec `ebpf:"rq_issue"`
-	RqRequeue      *ebpf.ProgramSpec `ebpf:"rq_requeue"`
-	WritebackBegin *ebpf.ProgramSpec `ebpf:"writeback_begin"`
-	WritebackEnd   *ebpf.ProgramSpec `ebpf:"writeback_end"`
+	BioComplete      *ebpf.ProgramSpec `ebpf:"bio_complete"`
+	BioCompleteAgain *ebpf.ProgramSpec `ebpf:"bio_complete_again"`
+	BioQueue         *ebpf.ProgramSpec `ebpf:"bio_queue"`
+	BioRemap         *ebpf.ProgramSpec `ebpf:"bio_remap"`
+	BioSplit         *ebpf.ProgramSpec `ebpf:"bio_split"`
+	ExecuteNowait    *ebpf.ProgramSpec `ebpf:"execute_nowait"`
+	ExecuteWait      *ebpf.ProgramSpec `ebpf:"execute_wait"`
+	LoopBegin        *ebpf.ProgramSpec `ebpf:"loop_begin"`
+	LoopEnd          *ebpf.ProgramSpec `ebpf:"loop_end"`
+	RqComplete       *ebpf.ProgramSpec `ebpf:"rq_complete"`
+	RqCompleteAgain  *ebpf.ProgramSpec `ebpf:"rq_complete_again"`
+	RqInsert         *ebpf.ProgramSpec `ebpf:"rq_insert"`
+	RqIssue          *ebpf.ProgramSpec `ebpf:"rq_issue"`
+	RqIssueAgain     *ebpf.ProgramSpec `ebpf:"rq_issue_again"`
+	RqRequeue        *ebpf.ProgramSpec `ebpf:"rq_requeue"`
+	WritebackBegin   *ebpf.ProgramSpec `ebpf:"writeback_begin"`
+	WritebackEnd     *ebpf.ProgramSpec `ebpf:"writeback_end"`
 }
 
 // blockMapSpecs contains maps before they are loaded into the kernel.
@@ -343,25 +350,29 @@ type blockVariables struct {
 //
 // It can be passed to loadBlockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockPrograms struct {
-	BioComplete    *ebpf.Program `ebpf:"bio_complete"`
-	BioQueue       *ebpf.Program `ebpf:"bio_queue"`
-	BioRemap       *ebpf.Program `ebpf:"bio_remap"`
-	BioSplit       *ebpf.Program `ebpf:"bio_split"`
-	ExecuteNowait  *ebpf.Program `ebpf:"execute_nowait"`
-	ExecuteWait    *ebpf.Program `ebpf:"execute_wait"`
-	LoopBegin      *ebpf.Program `ebpf:"loop_begin"`
-	LoopEnd        *ebpf.Program `ebpf:"loop_end"`
-	RqComplete     *ebpf.Program `ebpf:"rq_complete"`
-	RqInsert       *ebpf.Program `ebpf:"rq_insert"`
-	RqIssue        *ebpf.Program `ebpf:"rq_issue"`
-	RqRequeue      *ebpf.Program `ebpf:"rq_requeue"`
-	WritebackBegin *ebpf.Program `ebpf:"writeback_begin"`
-	WritebackEnd   *ebpf.Program `ebpf:"writeback_end"`
+	BioComplete      *ebpf.Program `ebpf:"bio_complete"`
+	BioCompleteAgain *ebpf.Program `ebpf:"bio_complete_again"`
+	BioQueue         *ebpf.Program `ebpf:"bio_queue"`
+	BioRemap         *ebpf.Program `ebpf:"bio_remap"`
+	BioSplit         *ebpf.Program `ebpf:"bio_split"`
+	ExecuteNowait    *ebpf.Program `ebpf:"execute_nowait"`
+	ExecuteWait      *ebpf.Program `ebpf:"execute_wait"`
+	LoopBegin        *ebpf.Program `ebpf:"loop_begin"`
+	LoopEnd          *ebpf.Program `ebpf:"loop_end"`
+	RqComplete       *ebpf.Program `ebpf:"rq_complete"`
+	RqCompleteAgain  *ebpf.Program `ebpf:"rq_complete_again"`
+	RqInsert         *ebpf.Program `ebpf:"rq_insert"`
+	RqIssue          *ebpf.Program `ebpf:"rq_issue"`
+	RqIssueAgain     *ebpf.Program `ebpf:"rq_issue_again"`
+	RqRequeue        *ebpf.Program `ebpf:"rq_requeue"`
+	WritebackBegin   *ebpf.Program `ebpf:"writeback_begin"`
+	WritebackEnd     *ebpf.Program `ebpf:"writeback_end"`
 }
 
 func (p *blockPrograms) Close() error {
 	return _BlockClose(
 		p.BioComplete,
+		p.BioCompleteAgain,
 		p.BioQueue,
 		p.BioRemap,
 		p.BioSplit,
@@ -370,8 +381,10 @@ func (p *blockPrograms) Close() error {
 		p.LoopBegin,
 		p.LoopEnd,
 		p.RqComplete,
+		p.RqCompleteAgain,
 		p.RqInsert,
 		p.RqIssue,
+		p.RqIssueAgain,
 		p.RqRequeue,
 		p.WritebackBegin,
 		p.WritebackEnd,

@@ -76,14 +76,15 @@ func blockLoadOptions(s blockSettings, signatures kernel.BlockSignatures) bpf.Bl
 	records := !s.histogramOnly
 	bios := records || s.by == blockio.ByCgroup || s.by == blockio.ByProcess ||
 		s.pid != 0 || s.cgroupID != 0 || haveBioDevices("/sys/block")
+	old := bpf.NewBlockObject() != nil
 	return bpf.BlockOptions{
-		Programs: probe.BlockPrograms(signatures, bios, haveLoop()),
+		Programs: probe.BlockPrograms(signatures, probe.BlockNeeds{Bios: bios, Loop: haveLoop(), OldKernel: old}),
 		Records:  records,
 		// What is not exported can be counted in the kernel only.
 		Histogram:    s.histogramOnly || s.minLatency > 0,
 		By:           uint8(s.by),
 		Bios:         bios,
-		OldKernel:    bpf.NewBlockObject() != nil,
+		OldKernel:    old,
 		StatusErrno:  signatures.Tracepoints[kernel.TracepointRequestComplete].StatusErrno,
 		Arguments:    probe.BlockArguments(signatures),
 		Devices:      s.devices,

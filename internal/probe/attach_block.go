@@ -30,6 +30,7 @@ type blockProbe struct {
 	function   string
 	begins     bool // something is followed from here on
 	bios       bool // needed only to know bios
+	again      bool // stands in for the one before it; not in the object for older kernels
 }
 
 // blockProbes lists the programs in the order in which they are attached: what
@@ -37,10 +38,13 @@ type blockProbe struct {
 func blockProbes() []blockProbe {
 	return []blockProbe{
 		{program: bpf.ProgramRequestEnd, tracepoint: kernel.TracepointRequestComplete},
+		{program: bpf.ProgramRequestEndAgain, tracepoint: kernel.TracepointRequestComplete, again: true},
 		{program: bpf.ProgramBioComplete, tracepoint: kernel.TracepointBioComplete, bios: true},
+		{program: bpf.ProgramBioCompleteAgain, tracepoint: kernel.TracepointBioComplete, bios: true, again: true},
 		{program: bpf.ProgramWritebackEnd, tracepoint: kernel.TracepointWritebackWritten, bios: true},
 		{program: bpf.ProgramRequestRequeue, tracepoint: kernel.TracepointRequestRequeue},
 		{program: bpf.ProgramRequestIssue, tracepoint: kernel.TracepointRequestIssue, begins: true},
+		{program: bpf.ProgramRequestIssueAgain, tracepoint: kernel.TracepointRequestIssue, begins: true, again: true},
 		{program: bpf.ProgramRequestInsert, tracepoint: kernel.TracepointRequestInsert, bios: true},
 		{program: bpf.ProgramBioSplit, tracepoint: kernel.TracepointSplit, bios: true},
 		{program: bpf.ProgramBioRemap, tracepoint: kernel.TracepointBioRemap, bios: true},
@@ -51,18 +55,24 @@ func blockProbes() []blockProbe {
 	}
 }
 
-// BlockPrograms names the programs that the kernel of these signatures has a
-// place for. bios says whether submissions are to be seen as well; loop that the
-// loop driver is loaded.
-func BlockPrograms(signatures kernel.BlockSignatures, bios, loop bool) []string {
+// BlockNeeds says which programs a run needs.
+type BlockNeeds struct {
+	Bios      bool // submissions are to be seen as well
+	Loop      bool // the loop driver is loaded
+	OldKernel bool // as bpf.BlockOptions has it
+}
+
+// BlockPrograms names the needed programs that the kernel of these signatures has
+// a place for.
+func BlockPrograms(signatures kernel.BlockSignatures, need BlockNeeds) []string {
 	var names []string
 	for _, p := range blockProbes() {
-		if p.bios && !bios || !p.present(signatures) {
+		if p.bios && !need.Bios || p.again && need.OldKernel || !p.present(signatures) {
 			continue
 		}
 		names = append(names, p.program)
 	}
-	if bios && loop {
+	if need.Bios && need.Loop {
 		names = append(names, bpf.ProgramLoopBegin, bpf.ProgramLoopEnd)
 	}
 	return names
