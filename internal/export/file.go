@@ -54,10 +54,19 @@ func NewFile(w io.Writer, o FileOptions) (*File, error) {
 		flushEvery: o.FlushInterval, wait: o.Wait, log: o.Log,
 		fullMessage: "file is written slower than the packets come: spans are dropped; narrow the filter or use a faster disk",
 		failMessage: "spans cannot be written to the file; check the space on its disk",
-		prepare:     func(buf []byte) []byte { return buf[:0] },
+		prepare:     f.prepare,
 		send:        f.send,
 	})
 	return f, nil
+}
+
+// prepare gives a batch the memory that it will fill, and of its last line what is
+// beyond: growing to that size would copy it twice.
+func (f *File) prepare(buf []byte) []byte {
+	if buf == nil {
+		buf = make([]byte, 0, f.o.BufferBytes+f.o.BufferBytes/16)
+	}
+	return buf[:0]
 }
 
 // Export appends a line to the buffer.
