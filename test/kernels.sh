@@ -59,12 +59,18 @@ build() {
 }
 
 # Boots kernel $1 and runs the guest's script with the remaining arguments as
-# run.sh's options up to --, then the script's.
+# run.sh's options up to --, then the script's; once more when the emulated disk
+# has failed (status 75 of the script).
 boot() {
-	local kernel=$1
+	local kernel=$1 status attempt
 	shift
-	test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 900 \
-		--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" "$@"
+	for attempt in first last; do
+		status=0
+		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 900 \
+			--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" "$@" || status=$?
+		[[ $status -eq 75 && $attempt == first ]] || return "$status"
+		echo "== kernel $kernel: the emulated disk failed, not the program: booting again"
+	done
 }
 
 has() { [[ " ${suites[*]} " == *" $1 "* ]]; }

@@ -81,7 +81,8 @@ func TestBackendsThatAreMissing(t *testing.T) {
 		checkRefusal(t, run(t, "packets", "--backend", backend, "icmp"), 3, backend)
 	}
 	o := run(t, "check")
-	if o.exit != 0 || !strings.Contains(o.stdout, "backend: "+autoBackend[series(t)]) {
+	if o.exit != 0 || !strings.Contains(o.stdout, "backend: "+autoBackend[series(t)]+" ") ||
+		!strings.HasSuffix(o.stdout, "\nblock requests: can be traced\n") {
 		t.Errorf("check: exit status %d, want 0 and backend %s\n%s%s", o.exit, autoBackend[series(t)], o.stdout, o.stderr)
 	}
 }

@@ -1,4 +1,4 @@
-//go:build vm && block
+//go:build vm
 
 package scenario
 

@@ -1,4 +1,4 @@
-//go:build vm && block
+//go:build vm
 
 package scenario
 
@@ -126,7 +126,7 @@ randseed=1
 [random]
 direct=1
 ioengine=libaio
-iodepth=8
+iodepth=4
 rw=randrw
 bs=4k
 size=16m

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs in the guest: the test binaries of the suites that are named, all of them
-# even when one fails. OTEL_KPROBE_RUN selects tests.
+# even when one fails. OTEL_KPROBE_RUN selects tests. Status 75: something failed,
+# but the machine's disk did as well, so nothing can be told of the tests.
 set -uo pipefail
 cd /tmp
 
@@ -19,5 +20,11 @@ for suite in "$@"; do
 done
 if [[ ${#failed[@]} -gt 0 ]]; then
 	echo "guest: failed: ${failed[*]}" >&2
+	# The NVMe device of QEMU 7.2 now and then reads no further command of a busy
+	# queue, traced or not: once in some 60,000 requests at a depth of 8 while both
+	# processors of the host were busy.
+	if dmesg | grep -E 'nvme.* timeout, (aborting|reset)' >&2; then
+		exit 75
+	fi
 	exit 1
 fi
