@@ -22,7 +22,7 @@ build: deps ## Build the static binary bin/otel-kprobe
 	CGO_ENABLED=1 $(GO) build -trimpath $(STATIC) -o $(BINARY) ./cmd/otel-kprobe
 
 .PHONY: demo
-demo: build ## Show a ping's way through the kernel: in a VM, or natively where this host can trace
+demo: build ## Show a ping's way through the kernel and the requests of a dd: in a VM, or natively where this host can trace
 	test/demo.sh
 
 .PHONY: test
@@ -66,7 +66,7 @@ bench: ## Cost of a span from record to OTLP, beside the SDK's way
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/bench
 
 .PHONY: bench-vm
-bench-vm: build vm-images ## Overhead on 6.12 by instruction count, beside pwru
+bench-vm: build vm-images ## Overhead on 6.12 by instruction count, beside pwru, biolatency and biosnoop
 	test/bench/vm.sh
 
 .PHONY: clean
