@@ -158,7 +158,7 @@ func (l *latencies) points() []latencyPoint {
 	var points []latencyPoint
 	for _, k := range l.whole.All() {
 		histogram := *k.Histogram
-		point := latencyPoint{attributes: l.attributes(k.Key), histogram: &histogram}
+		point := latencyPoint{key: k.Key, attributes: l.attributes(k.Key), histogram: &histogram}
 		if slowest, ok := l.slowest[k.Key]; ok {
 			point.exemplar = &slowest
 		}
@@ -166,6 +166,18 @@ func (l *latencies) points() []latencyPoint {
 	}
 	clear(l.slowest)
 	return points
+}
+
+// restore takes back the exemplars of points that did not arrive.
+func (l *latencies) restore(points []latencyPoint) {
+	for _, p := range points {
+		if p.exemplar == nil {
+			continue
+		}
+		if slowest, ok := l.slowest[p.key]; !ok || slowest.ns < p.exemplar.ns {
+			l.slowest[p.key] = *p.exemplar
+		}
+	}
 }
 
 // attributes are those of docs/spans.md that tell the histograms apart.
@@ -183,7 +195,11 @@ func (l *latencies) attributes(k blockio.Key) []attribute.KeyValue {
 		blockio.ByCgroup:    spans.KeyCgroupPath,
 		blockio.ByProcess:   spans.KeyThreadName,
 	}[l.by]
-	return []attribute.KeyValue{attribute.String(key.String(), value)}
+	all := []attribute.KeyValue{attribute.String(key.String(), value)}
+	if l.by == blockio.ByOperation && (value == "read" || value == "write") {
+		all = append(all, attribute.String(spans.KeyDiskIODirection.String(), value))
+	}
+	return all
 }
 
 // errDevicesGone ends a run whose devices were all removed.

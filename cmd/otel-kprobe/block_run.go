@@ -33,10 +33,11 @@ type blockRun struct {
 	kernel    *attachedBlock
 	latencies *latencies
 	live      *export.Live
-	metrics   *latencyMetrics // nil: none are sent
-	sending   atomic.Bool     // metrics are on their way
-	sends     sync.WaitGroup  // what sends them
-	redraws   bool            // the histogram on the terminal
+	metrics   *latencyMetrics                // nil: none are sent
+	sending   atomic.Bool                    // metrics are on their way
+	sends     sync.WaitGroup                 // what sends them
+	returned  atomic.Pointer[[]latencyPoint] // what did not arrive
+	redraws   bool                           // the histogram on the terminal
 
 	shows, posts, looks schedule
 }
@@ -194,11 +195,21 @@ func (r *blockRun) send(now time.Time) {
 	if !r.sending.CompareAndSwap(false, true) {
 		return
 	}
-	points := r.latencies.points()
+	points := r.points()
 	r.sends.Go(func() {
 		defer r.sending.Store(false)
-		_ = r.metrics.send(context.Background(), now, points) // it has said so, and the next has the same counts
+		if r.metrics.send(context.Background(), now, points) != nil { // it has said so
+			r.returned.Store(&points)
+		}
 	})
+}
+
+// points are those to send, with the exemplars of a send that failed.
+func (r *blockRun) points() []latencyPoint {
+	if returned := r.returned.Swap(nil); returned != nil {
+		r.latencies.restore(*returned)
+	}
+	return r.latencies.points()
 }
 
 // devicesGone is true when none of the named devices is there any more.
@@ -238,22 +249,29 @@ func (r *blockRun) finish(err error) error {
 	}
 	errs = append(errs, r.latencies.update())
 	r.sends.Wait()
+	unsent := r.sendLast()
 	summary := r.summary(len(inFlight))
-	if r.metrics != nil {
-		r.sendLast()
-	}
+	summary.HistogramsUnsent = uint64(unsent)
 	err = r.close(&summary, r.kernel.objects.Close, errs...)
 	return errors.Join(err, readerGone(r.live.Finish(r.latencies.named(r.latencies.whole))))
 }
 
-// sendLast sends the sums of the whole run.
-func (r *blockRun) sendLast() {
+// sendLast sends the sums of the whole run, and gives the number of histograms
+// that did not arrive.
+func (r *blockRun) sendLast() (unsent int) {
+	if r.metrics == nil {
+		return 0
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	_ = r.metrics.send(ctx, time.Now(), r.latencies.points()) // it has said so
+	points := r.points()
+	if err := r.metrics.send(ctx, time.Now(), points); err != nil { // it has said so
+		unsent = len(points)
+	}
 	if err := r.metrics.close(ctx); err != nil {
 		r.logger.Warn("the connection for metrics was not closed", "error", err)
 	}
+	return unsent
 }
 
 // summary says what the kernel side and the tracker came to.
@@ -261,6 +279,10 @@ func (r *blockRun) summary(inFlight int) export.Summary {
 	counters, err := r.kernel.objects.Counters()
 	if err != nil {
 		r.logger.Warn("the summary lacks the kernel's counters", "error", err)
+	}
+	misses, err := r.kernel.objects.RecursionMisses()
+	if err != nil {
+		r.logger.Warn("the summary lacks the probes that recursion left out", "error", err)
 	}
 	s := r.pipeline.summary()
 	s.Block = true
@@ -270,12 +292,14 @@ func (r *blockRun) summary(inFlight int) export.Summary {
 	s.Attached = uint64(r.kernel.attachment.Attached())
 	s.AttachNs = uint64(r.kernel.took)
 	s.Histograms = export.NewHistogramSummaries(r.latencies.named(r.latencies.whole))
+	s.HistogramSendsFailed = r.metrics.failedSends()
 	s.KernelLost = map[string]uint64{
 		"ring_full_requests": counters.RingFull,
 		"requests_full":      counters.RequestsFull,
 		"bios_full":          counters.BiosFull,
 		"evicted_requests":   counters.Evicted,
 		"histograms_full":    counters.HistogramsFull,
+		"recursion_missed":   misses,
 		damagedRecords:       r.pipeline.damaged,
 	}
 	return s

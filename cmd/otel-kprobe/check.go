@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 
@@ -15,25 +16,30 @@ func newCheck(sys system) *cobra.Command {
 		Use:   "check",
 		Short: "Say what this kernel offers, what will be used, and what is missing",
 		Long: "Says what this kernel offers, what will be used, what is missing and how to get it.\n" +
-			"It ends with status 0 only if packets can be traced.\n" + exitHelp,
+			"It ends with status 0 only if packets and block requests can be traced.\n" + exitHelp,
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			findings := kernel.Check()
 			if err := readerGone(writeCheck(sys.stdout, findings)); err != nil {
 				return err
 			}
-			return kernel.CannotTrace(findings)
+			return cmp.Or(kernel.CannotTrace(findings), kernel.CannotTraceBlock(findings))
 		},
 	}
 }
 
-// writeCheck prints the findings and what packets would choose.
+// writeCheck prints the findings, what packets would choose, and whether block
+// would run.
 func writeCheck(w io.Writer, findings []kernel.Finding) error {
 	if err := kernel.WriteFindings(w, findings); err != nil {
 		return err
 	}
 	backend, why := kernel.ChooseBackend(findings)
-	if _, err := fmt.Fprintf(w, "\nbackend: %s (%s)\n", backend, why); err != nil {
+	block := "can be traced"
+	if err := kernel.CannotTraceBlock(findings); err != nil {
+		block = "cannot be traced"
+	}
+	if _, err := fmt.Fprintf(w, "\nbackend: %s (%s)\nblock requests: %s\n", backend, why, block); err != nil {
 		return fmt.Errorf("write findings: %w", err)
 	}
 	return nil

@@ -56,6 +56,10 @@ func TestVerdict(t *testing.T) {
 		{"lost", lossy, nil, "lost 7 spans on their way out"},
 		{"lost, and why", lossy, errors.New("no collector"), "lost 7 spans on their way out: no collector"},
 		{"failed", &export.Summary{}, errors.New("sync"), "spans may be lost: sync"},
+		{
+			"histograms", &export.Summary{HistogramsUnsent: 2}, nil,
+			"the latency histograms of the whole run did not reach the OTLP endpoint: check its address and that it runs",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := verdict(c.summary, c.failure)

@@ -185,6 +185,8 @@ func verdict(s *export.Summary, failure error) error {
 		return &statusError{exitLostSpans, fmt.Errorf("spans may be lost: %w", failure)}
 	case lost > 0:
 		return &statusError{exitLostSpans, fmt.Errorf("lost %d spans on their way out", lost)}
+	case s.HistogramsUnsent > 0:
+		return &statusError{exitLostSpans, errors.New("the latency histograms of the whole run did not reach the OTLP endpoint: check its address and that it runs")}
 	}
 	return nil
 }

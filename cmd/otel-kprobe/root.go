@@ -17,7 +17,7 @@ Exit status:
   1  it failed while it ran
   2  it was called wrongly
   3  this kernel, or this process's rights, do not allow tracing
-  4  spans were lost on their way out (the summary says how many)
+  4  spans or histograms were lost on their way out (the summary says how many)
 `
 
 // newRoot builds the command tree.

@@ -36,6 +36,9 @@ type Summary struct {
 	InFlight          uint64              `json:"requests_in_flight,omitempty"` // requests that were still under way at the end
 	BlockTracker      BlockTrackerSummary `json:"block_tracker,omitzero"`
 	Histograms        []HistogramSummary  `json:"histograms,omitempty"`
+
+	HistogramSendsFailed uint64 `json:"histogram_sends_failed,omitempty"` // sends of the histograms that did not arrive whole
+	HistogramsUnsent     uint64 `json:"histograms_unsent,omitempty"`      // histograms that were in the last send, which did not
 }
 
 // TrackerSummary says what became of the journeys.
@@ -126,6 +129,7 @@ func (s *Summary) Losses() []Count {
 			Count{e.Name + " failed", e.Failed}, Count{e.Name + " unsent", e.Unsent},
 		)
 	}
+	all = append(all, Count{"histograms unsent", s.HistogramsUnsent})
 	return slices.DeleteFunc(all, func(c Count) bool { return c.Value == 0 })
 }
 
