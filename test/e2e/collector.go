@@ -17,6 +17,8 @@ type Collector struct {
 	// File is what the file exporter writes: OTLP/JSON, one TracesData a line.
 	// It is complete after Stop.
 	File string
+	// MetricsFile is the same for metrics, one MetricsData a line.
+	MetricsFile string
 
 	process *process
 }
@@ -32,6 +34,7 @@ processors:
   batch: {timeout: 100ms}
 exporters:
   file/e2e: {path: "{{.File}}"}
+  file/metrics: {path: "{{.MetricsFile}}"}
 {{- if .Jaeger}}
   otlp_grpc/jaeger: {endpoint: "{{.Jaeger}}"}
 {{- end}}
@@ -42,6 +45,8 @@ service:
   pipelines:
     traces:
       exporters: [file/e2e{{if .Jaeger}}, otlp_grpc/jaeger{{end}}]
+    metrics:
+      exporters: [file/metrics]
 `))
 
 // StartCollector starts a Collector whose files are in dir and returns once it
@@ -56,7 +61,7 @@ func StartCollector(ctx context.Context, dir, jaeger string) (*Collector, error)
 	if err != nil {
 		return nil, err
 	}
-	c := &Collector{File: filepath.Join(dir, "collector.jsonl")}
+	c := &Collector{File: filepath.Join(dir, "collector.jsonl"), MetricsFile: filepath.Join(dir, "metrics.jsonl")}
 	overlayPath := filepath.Join(dir, "collector-overlay.yaml")
 	c.process, err = startReady(ctx, func() (*process, string, error) {
 		free, err := freeAddresses(3)
@@ -65,7 +70,9 @@ func StartCollector(ctx context.Context, dir, jaeger string) (*Collector, error)
 		}
 		c.GRPC, c.HTTP = free[0], free[1]
 		var yaml strings.Builder
-		values := struct{ GRPC, HTTP, Health, File, Jaeger string }{c.GRPC, c.HTTP, free[2], c.File, jaeger}
+		values := struct{ GRPC, HTTP, Health, File, MetricsFile, Jaeger string }{
+			c.GRPC, c.HTTP, free[2], c.File, c.MetricsFile, jaeger,
+		}
 		if err := overlay.Execute(&yaml, values); err != nil {
 			return nil, "", fmt.Errorf("render the Collector's overlay: %w", err)
 		}

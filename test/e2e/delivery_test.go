@@ -28,11 +28,13 @@ const (
 	clockSlack = time.Minute
 )
 
-// guestScript traces its own pings. --duration only ends it should ping hang.
-const guestScript = `#!/bin/sh
-set -eu
-/share/otel-kprobe packets --exporter otlp,file --otlp="$1" --output /out/spans.jsonl \
-	--ready-file /tmp/ready --duration 120s icmp &
+// guestScript starts the command that follows $1, the Collector's endpoint, runs
+// the function cause, and ends it. --duration only ends it should that hang.
+const guestScript = `set -eu
+collector=$1
+shift
+/share/otel-kprobe "$@" --exporter otlp,file --otlp="$collector" --output /out/spans.jsonl \
+	--ready-file /tmp/ready --duration 120s &
 tracer=$!
 until [ -e /tmp/ready ]; do
 	if ! kill -0 "$tracer" 2>/dev/null; then
@@ -43,7 +45,7 @@ until [ -e /tmp/ready ]; do
 	fi
 	sleep 0.1
 done
-ping -q -i 0.3 -c "$2" "$3"
+cause
 kill -TERM "$tracer"
 wait "$tracer"
 `
@@ -55,7 +57,8 @@ func TestDelivery(t *testing.T) {
 	binary := binaryUnderTest(t)
 	s := startStack(t)
 	before := time.Now()
-	sent := pingInVM(t, binary, s.collector.GRPC)
+	ping := "ping -q -i 0.3 -c " + strconv.Itoa(pings) + " " + hostInGuest
+	sent := runInVM(t, binary, ping, s.collector.GRPC, "packets", "icmp")
 	after := time.Now()
 	checkPings(t, sent, before.Add(-clockSlack), after.Add(clockSlack))
 	if t.Failed() {
@@ -90,13 +93,13 @@ func binaryUnderTest(t *testing.T) string {
 	return path
 }
 
-// pingInVM runs guestScript with the binary in a VM and returns the spans that
-// otel-kprobe wrote to its file.
-func pingInVM(t *testing.T, binary, collector string) []Span {
+// runInVM runs otel-kprobe with args in a VM, and what causes the spans meanwhile,
+// a command of the shell. It returns the spans that otel-kprobe wrote to its file.
+func runInVM(t *testing.T, binary, cause, collector string, args ...string) []Span {
 	t.Helper()
 	share, out := t.TempDir(), t.TempDir()
 	copyFile(t, filepath.Join(share, "otel-kprobe"), binary)
-	if err := os.WriteFile(filepath.Join(share, "deliver.sh"), []byte(guestScript), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(share, "deliver.sh"), []byte("#!/bin/sh\ncause() { "+cause+"; }\n"+guestScript), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	port, err := Port(collector)
@@ -108,7 +111,7 @@ func pingInVM(t *testing.T, binary, collector string) []Span {
 	var output bytes.Buffer
 	exit, err := vm.Run(ctx, vm.Spec{
 		Kernel: "6.12", Share: share, Out: out, Stdout: &output, Stderr: &output, Timeout: vmTimeout,
-	}, "/share/deliver.sh", "http://"+hostInGuest+":"+strconv.Itoa(port), strconv.Itoa(pings), hostInGuest)
+	}, append([]string{"/share/deliver.sh", "http://" + hostInGuest + ":" + strconv.Itoa(port)}, args...)...)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, lastLines(output.String(), 30))
 	}
