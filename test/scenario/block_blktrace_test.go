@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -37,6 +36,9 @@ type blkTrace struct {
 
 // All four kernels have CONFIG_BLK_DEV_IO_TRACE=y and debugfs.
 
+// droppedFile is how many events blktrace has not taken from the kernel in time.
+func droppedFile(d disk) string { return "/sys/kernel/debug/block/" + string(d) + "/dropped" }
+
 // startBlktrace traces a disk; the function that it returns ends it and reads
 // the requests.
 func startBlktrace(t *testing.T, d disk) func() blkTrace {
@@ -51,7 +53,7 @@ func startBlktrace(t *testing.T, d disk) func() blkTrace {
 		_ = cmd.Process.Kill() // an error says that it has ended already
 		_ = cmd.Wait()
 	})
-	await(t, filepath.Join("/sys/kernel/debug/block", string(d), "dropped"), true)
+	await(t, droppedFile(d), true)
 	for deadline := time.Now().Add(nodeWithin); readText(t, d.sysfs("trace", "enable")) != "1"; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("blktrace does not start on %s", d)
@@ -59,7 +61,7 @@ func startBlktrace(t *testing.T, d disk) func() blkTrace {
 	}
 	time.Sleep(200 * time.Millisecond) // it is set up, and then started
 	return func() blkTrace {
-		if dropped := readText(t, filepath.Join("/sys/kernel/debug/block", string(d), "dropped")); dropped != "0" {
+		if dropped := readText(t, droppedFile(d)); dropped != "0" {
 			t.Errorf("blktrace dropped %s events", dropped)
 		}
 		if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
@@ -79,7 +81,7 @@ func parseBlktrace(t *testing.T, text string) (trace blkTrace) {
 	for line := range strings.Lines(text) {
 		var action, rwbs string
 		var seconds, nanoseconds, sector, bytes uint64
-		if len(line) < 2 || !strings.Contains("Q D C ", line[:2]) {
+		if len(line) < 2 || !slices.Contains([]string{"Q ", "D ", "C "}, line[:2]) {
 			continue
 		}
 		if _, err := fmt.Sscanf(line, "%s %s %d.%d %d %d", &action, &rwbs, &seconds, &nanoseconds, &sector, &bytes); err != nil {

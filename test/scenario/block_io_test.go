@@ -182,7 +182,7 @@ func (w *gatedWriter) waitAtDisk(t *testing.T) {
 // waitIn waits until dd sleeps in a system call on a file descriptor.
 func (w *gatedWriter) waitIn(t *testing.T, call, fd int) {
 	t.Helper()
-	path := filepath.Join("/proc", strconv.Itoa(w.cmd.Process.Pid), "syscall")
+	path := "/proc/" + strconv.Itoa(w.cmd.Process.Pid) + "/syscall"
 	want := fmt.Sprintf("%d %#x ", call, fd) // the other arguments follow
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		text, err := os.ReadFile(path)

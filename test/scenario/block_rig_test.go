@@ -47,7 +47,7 @@ func (d disk) sysfs(name ...string) string {
 // number is MAJ:MIN.
 func (d disk) number(t *testing.T) string {
 	t.Helper()
-	return readText(t, filepath.Join("/sys/class/block", string(d), "dev"))
+	return readText(t, "/sys/class/block/"+string(d)+"/dev")
 }
 
 func (d disk) scheduler(t *testing.T, name string) {
@@ -87,7 +87,7 @@ func await(t *testing.T, path string, there bool) {
 func nullDisk(t *testing.T, n int, options map[string]string) disk {
 	t.Helper()
 	d := disk("nullb" + strconv.Itoa(n))
-	dir := filepath.Join("/sys/kernel/config/nullb", string(d))
+	dir := nullDir(d)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -107,10 +107,13 @@ func nullDisk(t *testing.T, n int, options map[string]string) disk {
 	return d
 }
 
+// nullDir is where a null_blk disk is configured.
+func nullDir(d disk) string { return "/sys/kernel/config/nullb/" + string(d) }
+
 // powerOff removes a null_blk disk while it is in use.
 func powerOff(t *testing.T, d disk) {
 	t.Helper()
-	write(t, filepath.Join("/sys/kernel/config/nullb", string(d)), "power", "0")
+	write(t, nullDir(d), "power", "0")
 }
 
 // The bad sectors of scsi_debug, once setMediumErrors(true).

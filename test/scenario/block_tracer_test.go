@@ -5,9 +5,7 @@ package scenario
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -42,31 +40,7 @@ func (s *blockSummary) counts() map[string]uint64 {
 // launchBlock is launch for `block`.
 func launchBlock(t *testing.T, args ...string) *tracer {
 	t.Helper()
-	tr := &tracer{dir: t.TempDir(), exited: make(chan struct{})}
-	all := []string{
-		"block", "--ready-file", filepath.Join(tr.dir, "ready"),
-		"--summary-file", filepath.Join(tr.dir, "summary.json"),
-	}
-	if line := strings.Join(args, " "); !strings.Contains(line, "--exporter") && !strings.Contains(line, "--histogram-only") {
-		all = append(all, "--exporter", "file", "--output", filepath.Join(tr.dir, "spans.jsonl"))
-	}
-	for _, a := range args {
-		all = append(all, strings.ReplaceAll(a, "DIR", tr.dir))
-	}
-	tr.cmd = exec.Command(program(), all...)
-	tr.cmd.Stdout, tr.cmd.Stderr = &tr.stdout, &tr.stderr
-	if err := tr.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		tr.err = tr.cmd.Wait()
-		close(tr.exited)
-	}()
-	t.Cleanup(func() {
-		_ = tr.cmd.Process.Kill() // an error says that it has ended already
-		<-tr.exited
-	})
-	return tr
+	return launchCommand(t, "block", args...)
 }
 
 // startBlock is launchBlock and waits until the probes are attached.

@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"go.opentelemetry.io/collector/pdata/ptrace"
-
-	"github.com/otel-kprobe/otel-kprobe/test/e2e"
 )
 
 // The attributes of a request's span that these tests look at.
@@ -83,30 +81,14 @@ func (r *request) all() []*request {
 // the block layer must be.
 func readRequests(t *testing.T, path string) []*request {
 	t.Helper()
-	traces, err := e2e.ReadTracesFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var roots []*request
-	seen := map[string]bool{}
-	for _, resource := range traces.ResourceSpans().All() {
-		for _, scope := range resource.ScopeSpans().All() {
-			j, err := newJourney(scope.Spans())
-			if err != nil {
-				t.Errorf("%s: %v", path, err)
-				continue
-			}
-			if seen[j.id] {
-				t.Errorf("trace %s is there twice", j.id)
-			}
-			seen[j.id] = true
-			root := newRequest(j.root, j.root, eventsOf(scope.Spans()))
-			for _, problem := range root.problems() {
-				t.Errorf("trace %s (%s): %s", j.id, root, problem)
-			}
-			roots = append(roots, root)
+	eachTrace(t, path, func(j *journey, spans ptrace.SpanSlice) {
+		root := newRequest(j.root, j.root, eventsOf(spans))
+		for _, problem := range root.problems() {
+			t.Errorf("trace %s (%s): %s", j.id, root, problem)
 		}
-	}
+		roots = append(roots, root)
+	})
 	slices.SortStableFunc(roots, func(a, b *request) int { return cmp.Compare(a.startMonoNs, b.startMonoNs) })
 	return roots
 }

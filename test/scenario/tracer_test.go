@@ -87,17 +87,23 @@ type summary struct {
 func (o *outcome) output() string    { return filepath.Join(o.dir, "spans.jsonl") }
 func (o *outcome) recording() string { return filepath.Join(o.dir, "recording") }
 
-// launch starts `packets` with its files in a new directory and returns at once.
-// Without another exporter in args, spans go to the file output(); DIR in an
-// argument is the directory.
+// launch is launchCommand for `packets`.
 func launch(t *testing.T, args ...string) *tracer {
+	t.Helper()
+	return launchCommand(t, "packets", args...)
+}
+
+// launchCommand starts a command with its files in a new directory and returns at
+// once. Without another exporter in args, spans go to the file output(); DIR in an
+// argument is the directory.
+func launchCommand(t *testing.T, name string, args ...string) *tracer {
 	t.Helper()
 	tr := &tracer{dir: t.TempDir(), exited: make(chan struct{})}
 	all := []string{
-		"packets", "--ready-file", filepath.Join(tr.dir, "ready"),
+		name, "--ready-file", filepath.Join(tr.dir, "ready"),
 		"--summary-file", filepath.Join(tr.dir, "summary.json"),
 	}
-	if !strings.Contains(strings.Join(args, " "), "--exporter") {
+	if line := strings.Join(args, " "); !strings.Contains(line, "--exporter") && !strings.Contains(line, "--histogram-only") {
 		all = append(all, "--exporter", "file", "--output", filepath.Join(tr.dir, "spans.jsonl"))
 	}
 	for _, a := range args {

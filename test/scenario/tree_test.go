@@ -73,15 +73,14 @@ func (j *journey) String() string {
 		j.root.text("source.address"), j.root.text("destination.address"), j.root.attrs["otel_kprobe.journey"])
 }
 
-// readJourneys reads a file of OTLP/JSON lines and checks what every trace must
-// be: a tree.
-func readJourneys(t *testing.T, path string) []*journey {
+// eachTrace reads a file of OTLP/JSON lines and calls visit with each trace, as a
+// tree and as it is. It checks that each is there once.
+func eachTrace(t *testing.T, path string, visit func(*journey, ptrace.SpanSlice)) {
 	t.Helper()
 	traces, err := e2e.ReadTracesFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var journeys []*journey
 	seen := map[string]bool{}
 	for _, resource := range traces.ResourceSpans().All() {
 		for _, scope := range resource.ScopeSpans().All() {
@@ -94,12 +93,22 @@ func readJourneys(t *testing.T, path string) []*journey {
 				t.Errorf("trace %s is there twice", j.id)
 			}
 			seen[j.id] = true
-			for _, problem := range j.problems() {
-				t.Errorf("%s: %s", j, problem)
-			}
-			journeys = append(journeys, j)
+			visit(j, scope.Spans())
 		}
 	}
+}
+
+// readJourneys reads a file of OTLP/JSON lines and checks what every trace must
+// be: a tree.
+func readJourneys(t *testing.T, path string) []*journey {
+	t.Helper()
+	var journeys []*journey
+	eachTrace(t, path, func(j *journey, _ ptrace.SpanSlice) {
+		for _, problem := range j.problems() {
+			t.Errorf("%s: %s", j, problem)
+		}
+		journeys = append(journeys, j)
+	})
 	slices.SortStableFunc(journeys, func(a, b *journey) int { return cmp.Compare(a.root.start, b.root.start) })
 	return journeys
 }
