@@ -59,6 +59,8 @@ type Builder struct {
 	attrs  []Attr    // what the spans' Attrs are cut from
 	skbs   []lastSkb // the frame before, per skb
 	places []place   // interfaces, or namespaces, in the order of the packet
+	waits  []waitedFor
+	tops   []int32 // by node: the one below the root that it runs in
 }
 
 // lastSkb is what the latest frame of one skb showed.
@@ -93,6 +95,7 @@ func (b *Builder) Build(j *journey.Journey) *Trace {
 	id, base := b.ids.trace(j.ID)
 	t.ID = id
 	b.packet(j)
+	b.findWaits(j)
 	b.appendSpans(j, base)
 	b.direction()
 	b.drops()

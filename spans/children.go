@@ -8,7 +8,7 @@ import (
 )
 
 // appendSpans appends the root, without its attributes, and below it the spans
-// of the frames in depth-first order.
+// of the frames in depth-first order, with those of the waits.
 func (b *Builder) appendSpans(j *journey.Journey, base uint64) {
 	t, n := &b.trace, &b.nester
 	root := Span{
@@ -21,16 +21,21 @@ func (b *Builder) appendSpans(j *journey.Journey, base uint64) {
 	if len(n.roots) == 0 {
 		return
 	}
+	frames, waits := 0, 0
 	for i := n.roots[0]; i >= 0; {
 		nd := &n.nodes[i]
 		parent := int32(0)
 		if nd.parent >= 0 {
 			parent = n.nodes[nd.parent].span
+		} else {
+			waits = b.appendWaits(waits, nd.enter, base)
 		}
 		nd.span = int32(len(t.Spans))
-		b.appendSpan(&j.Frames[nd.frame], nd, parent, base)
+		frames++
+		b.appendSpan(&j.Frames[nd.frame], nd, parent, spanID(base, frames))
 		i = n.following(i)
 	}
+	b.appendWaits(waits, t.ExitMonoNs, base)
 }
 
 // following returns the node after i in depth-first order, -1 at the end.
@@ -50,7 +55,7 @@ func (n *nester) following(i int32) int32 {
 // unix converts a CLOCK_MONOTONIC time to CLOCK_REALTIME.
 func (t *Trace) unix(monoNs uint64) uint64 { return monoNs + uint64(t.OffsetNs) }
 
-func (b *Builder) appendSpan(f *event.Frame, nd *node, parent int32, base uint64) {
+func (b *Builder) appendSpan(f *event.Frame, nd *node, parent int32, id [8]byte) {
 	t := &b.trace
 	index := len(t.Spans)
 	fn := b.names.function(f.Func)
@@ -61,7 +66,7 @@ func (b *Builder) appendSpan(f *event.Frame, nd *node, parent int32, base uint64
 	}
 	start, end := within(t.unix(nd.enter), t.unix(nd.exit), p.EndUnixNs)
 	t.Spans = append(t.Spans, Span{
-		ID: spanID(base, index), Parent: p.ID, Name: fn.Name,
+		ID: id, Parent: p.ID, Name: fn.Name,
 		StartUnixNs: start, EndUnixNs: end, EnterMonoNs: nd.enter, ExitMonoNs: nd.exit,
 		Frame: *f, Function: fn.Function, Stage: stage, Facts: b.factsOf(f, nd.exit),
 		ParentIndex: parent, Depth: p.Depth + 1, SelfNs: nd.self(), Incomplete: nd.incomplete,

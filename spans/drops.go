@@ -61,7 +61,7 @@ func (b *Builder) received(e *event.End) bool {
 	t := &b.trace
 	for i := 1; i < len(t.Spans); i++ {
 		s := &t.Spans[i]
-		if s.Frame.Skb != e.Skb || s.EnterMonoNs > e.AtMonoNs {
+		if s.Wait || s.Frame.Skb != e.Skb || s.EnterMonoNs > e.AtMonoNs {
 			continue
 		}
 		if f := b.names.function(s.Frame.Func); f.stage == StageSocket && f.side == sideRx {
@@ -92,7 +92,7 @@ func (b *Builder) droppedIn(e *event.End) int32 {
 	best, bestScore := int32(0), 0
 	for i := 1; i < len(t.Spans); i++ {
 		s := &t.Spans[i]
-		if s.EnterMonoNs > e.AtMonoNs || s.ExitMonoNs < e.AtMonoNs && s.Frame.Flags&event.FrameEntryOnly == 0 {
+		if s.Wait || s.EnterMonoNs > e.AtMonoNs || s.ExitMonoNs < e.AtMonoNs && s.Frame.Flags&event.FrameEntryOnly == 0 {
 			continue
 		}
 		score := 1

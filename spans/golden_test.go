@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the golden files")
 func TestGolden(t *testing.T) {
 	for name, scenario := range map[string]func(*fakeKernel) *testJourney{
 		"ping-veth": pingVeth, "tcp-drop": tcpDrop, "forward": forward, "unfinished": unfinished,
-		"lost": lost, "entry-only": entryOnly, "empty": empty,
+		"lost": lost, "queued": queued, "entry-only": entryOnly, "empty": empty,
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := newFakeKernel()

@@ -82,13 +82,18 @@ const (
 	KeyBlockSchedulerDurationNs
 	KeyCgroupID
 	KeyCgroupPath
-	KeyStageDurations // the first of one key per stage, see stageKey
-	keyCount          = KeyStageDurations + Key(stageCount) - 1
+	KeyWait
+	KeyStageDurations                                           // the first of one key per stage, see stageKey
+	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey
+	keyCount          = KeyWaitDurations + Key(waitCount) - 1
 )
 
 // stageKey is the key of a root's time in one stage, which must not be
 // StageUnknown.
 func stageKey(s Stage) Key { return KeyStageDurations + Key(s) - 1 }
+
+// waitKey is the key of a root's time in one wait, which must not be WaitNone.
+func waitKey(w Wait) Key { return KeyWaitDurations + Key(w) - 1 }
 
 // keyNames is indexed by Key.
 var keyNames = [keyCount]string{
@@ -146,6 +151,7 @@ var keyNames = [keyCount]string{
 	KeyModule:       "otel_kprobe.module",
 	KeyStage:        "otel_kprobe.stage",
 	KeyReturn:       "otel_kprobe.return",
+	KeyWait:         "otel_kprobe.wait",
 
 	KeyBlockPartition:           "otel_kprobe.block.partition",
 	KeyBlockOperation:           "otel_kprobe.block.operation",
@@ -181,6 +187,15 @@ var keyNames = [keyCount]string{
 	KeyStageDurations + Key(StageDriver) - 1:    "otel_kprobe.stage.driver.duration_ns",
 	KeyStageDurations + Key(StageXDPTC) - 1:     "otel_kprobe.stage.xdp_tc.duration_ns",
 	KeyStageDurations + Key(StageReceive) - 1:   "otel_kprobe.stage.receive.duration_ns",
+
+	KeyWaitDurations + Key(WaitQdisc) - 1:      "otel_kprobe.wait.qdisc.duration_ns",
+	KeyWaitDurations + Key(WaitNeighbour) - 1:  "otel_kprobe.wait.neighbour.duration_ns",
+	KeyWaitDurations + Key(WaitGRO) - 1:        "otel_kprobe.wait.gro.duration_ns",
+	KeyWaitDurations + Key(WaitBacklog) - 1:    "otel_kprobe.wait.backlog.duration_ns",
+	KeyWaitDurations + Key(WaitReassembly) - 1: "otel_kprobe.wait.reassembly.duration_ns",
+	KeyWaitDurations + Key(WaitSocketLock) - 1: "otel_kprobe.wait.socket_lock.duration_ns",
+	KeyWaitDurations + Key(WaitReordering) - 1: "otel_kprobe.wait.reordering.duration_ns",
+	KeyWaitDurations + Key(WaitSocket) - 1:     "otel_kprobe.wait.socket.duration_ns",
 }
 
 // String returns the key as it is sent, "" for a number outside the table.

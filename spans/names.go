@@ -20,6 +20,7 @@ type function struct {
 	side  side
 	ret   Return
 	frees bool
+	wait  Wait
 }
 
 // nameCache remembers strings, so that a Build in steady state makes none.
@@ -87,6 +88,7 @@ func (c *nameCache) function(addr uint64) *function {
 		f.stage, f.side = classify(f.Function)
 		f.ret = c.meaning(f.Function)
 		f.frees = frees(f.Name)
+		f.wait = waitAfter(f.Name, f.stage)
 	}
 	return remember(c.functions, addr, f)
 }

@@ -33,6 +33,7 @@ func (b *Builder) rootAttrs() {
 	b.senderAttrs()
 	b.skbAttrs()
 	b.timeAttrs()
+	b.waitAttrs()
 	b.lossAttrs()
 	t.Spans[0].Attrs = b.cut(from)
 }

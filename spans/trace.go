@@ -88,6 +88,7 @@ type Trace struct {
 	DropLocation string      // symbol+0xoffset of the first drop, "" unknown
 	DropSpan     int32       // index of the span that dropped it; 0 is the root, -1 without a drop
 	Delivered    bool        // a socket took an skb of the packet, so a drop of another was not its end
+	Waits        int         // spans of waits
 	LostFrames   uint32      // frames that the kernel entered and that never came
 	Unfinished   bool
 	Evicted      bool
@@ -135,7 +136,10 @@ type Span struct {
 	// Block is the request or bio of a span of the block layer, nil on a span
 	// of a packet. It lasts until the next Build.
 	Block *event.Block
-	Wait  bool // the time before the issue of Block, its parent's request: it ends where that begins
+	// Wait marks the time in which nothing was done: with Block the time before
+	// the issue of its parent's request, which begins where it ends; else a packet's
+	// in a queue, and of Frame only Skb is set.
+	Wait bool
 
 	Attrs  []Attr
 	Events []SpanEvent

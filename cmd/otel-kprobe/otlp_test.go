@@ -25,7 +25,7 @@ func TestReplayToCollector(t *testing.T) {
 	c := startCollector(t, nil, nil)
 	path := filepath.Join(t.TempDir(), "spans.jsonl")
 	got := command(t, "replay", "--otlp="+c.address, "--output", path, recordPing)
-	want := outcome{Status: exitOK, Stderr: "131 frames, 4 traces, 135 spans; exported 135 to file, 135 to otlp; nothing lost\n"}
+	want := outcome{Status: exitOK, Stderr: "131 frames, 4 traces, 139 spans; exported 139 to file, 139 to otlp; nothing lost\n"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatal(diff)
 	}
@@ -164,7 +164,7 @@ func TestReplayLosesSpans(t *testing.T) {
 				return nil, status.Error(codes.PermissionDenied, "no such tenant")
 			},
 			nil,
-			"otel-kprobe: lost 135 spans on their way out: OTLP receiver @: PermissionDenied: no such tenant",
+			"otel-kprobe: lost 139 spans on their way out: OTLP receiver @: PermissionDenied: no such tenant",
 		},
 		{
 			"refused in part",
@@ -183,7 +183,7 @@ func TestReplayLosesSpans(t *testing.T) {
 				return nil, nil
 			},
 			map[string]string{"OTEL_EXPORTER_OTLP_TIMEOUT": "400"},
-			"otel-kprobe: lost 135 spans on their way out: OTLP receiver @: DeadlineExceeded: ", // which end gives up first is a race
+			"otel-kprobe: lost 139 spans on their way out: OTLP receiver @: DeadlineExceeded: ", // which end gives up first is a race
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -207,7 +207,7 @@ func TestReplayToNoCollector(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")
 	address, start := freePort(t), time.Now()
 	got := command(t, "replay", "--otlp="+address, recordPing)
-	want := "otel-kprobe: lost 135 spans on their way out: OTLP receiver " + address + ": Unavailable: "
+	want := "otel-kprobe: lost 139 spans on their way out: OTLP receiver " + address + ": Unavailable: "
 	if got.Status != exitLostSpans || !strings.Contains(got.Stderr, want) || !strings.Contains(got.Stderr, "connection refused") {
 		t.Errorf("%+v", got)
 	}

@@ -25,6 +25,7 @@ type pipeline struct {
 	limit   uint64 // traces after which reached() is true; 0: none
 	traces  uint64
 	spans   uint64
+	waits   uint64 // spans among them
 	frames  uint64
 	came    uint64 // records of requests and bios
 	damaged uint64 // records that could not be decoded
@@ -105,6 +106,7 @@ func (p *pipeline) emitRequest(r *blockio.Request) {
 func (p *pipeline) export(trace *spans.Trace) {
 	p.traces++
 	p.spans += uint64(len(trace.Spans))
+	p.waits += uint64(trace.Waits)
 	for _, e := range p.exporters {
 		e.Export(trace)
 	}

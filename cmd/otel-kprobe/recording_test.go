@@ -15,7 +15,7 @@ const recordPing = "testdata/ping.okrec"
 
 const (
 	pingTraces = 4
-	pingSpans  = 135
+	pingSpans  = 139
 )
 
 // makeRecording gives a recording of journeys with so many frames each, one in

@@ -165,7 +165,7 @@ func TestNowhere(t *testing.T) {
 			if variable == "OTEL_SDK_DISABLED" {
 				args = append(args, "--otlp")
 			}
-			want := outcome{Status: exitOK, Stderr: c.want + "\n131 frames, 4 traces, 135 spans; nothing lost\n"}
+			want := outcome{Status: exitOK, Stderr: c.want + "\n131 frames, 4 traces, 139 spans; nothing lost\n"}
 			if diff := cmp.Diff(want, command(t, args...)); diff != "" {
 				t.Error(diff)
 			}

@@ -70,6 +70,7 @@ func (p *pipeline) summary() export.Summary {
 		Frames:  p.frames,
 		Traces:  p.traces,
 		Spans:   p.spans,
+		Waits:   p.waits,
 		Tracker: export.NewTrackerSummary(p.tracker.Stats()),
 
 		Block:        p.came > 0,

@@ -51,7 +51,7 @@ func (w *lines) appendTrace(dst []byte, t *spans.Trace) []byte {
 func (w *lines) sort(t *spans.Trace) {
 	w.order = w.order[:0]
 	for i := range t.Spans {
-		if t.Block && !t.Spans[i].Wait || !t.Block && i > 0 {
+		if !t.Spans[i].Wait && (t.Block || i > 0) {
 			w.order = append(w.order, int32(i))
 		}
 	}

@@ -23,6 +23,7 @@ type Summary struct {
 	Tracked    uint64 `json:"skbs_tracked"`     // skbs that were still followed at the end
 	Traces     uint64 `json:"traces"`
 	Spans      uint64 `json:"spans"`
+	Waits      uint64 `json:"waits"` // spans among them that are a packet's wait: of no frame, and no root
 	// KernelLost is what the kernel side could not send or follow, by counter.
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    TrackerSummary    `json:"tracker"`

@@ -96,8 +96,11 @@ func (w *tree) frame(t *spans.Trace, i, width int) {
 
 	dropped := int(t.DropSpan) == i
 	name := plain
-	if dropped || s.Error {
+	switch {
+	case dropped || s.Error:
 		name = alarm
+	case s.Wait:
+		name = dim
 	}
 	l.text = appendClean(l.text, s.Name, w.o.ASCII)
 	l.end(name)

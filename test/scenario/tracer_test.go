@@ -71,6 +71,7 @@ type summary struct {
 	Tracked    *uint64           `json:"skbs_tracked"`
 	Traces     uint64            `json:"traces"`
 	Spans      uint64            `json:"spans"`
+	Waits      uint64            `json:"waits"`
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    map[string]uint64 `json:"tracker"`
 	Exporters  []struct {

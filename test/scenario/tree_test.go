@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -50,7 +51,8 @@ func (s *span) list(key string) []string {
 type journey struct {
 	id    string
 	root  *span
-	spans []*span // without the root
+	spans []*span // of frames, so without the root
+	waits []*span
 }
 
 // functions are the names in the order of entry.
@@ -145,6 +147,10 @@ func newJourney(from ptrace.SpanSlice) (*journey, error) {
 			continue
 		}
 		byID[s.parent].children = append(byID[s.parent].children, s)
+		if s.text(keyWait) != "" {
+			j.waits = append(j.waits, s)
+			continue
+		}
 		j.spans = append(j.spans, s)
 	}
 	return j, nil
@@ -174,8 +180,32 @@ func (j *journey) problems() []string {
 	for _, s := range j.spans {
 		all = append(all, j.callProblems(s)...)
 	}
+	all = append(all, j.waitProblems()...)
 	if n := j.root.number("otel_kprobe.frame.count"); n != int64(len(j.spans)) {
 		add("otel_kprobe.frame.count is %d, with %d functions", n, len(j.spans))
+	}
+	return all
+}
+
+// keyWait is the attribute of a wait's span.
+const keyWait = "otel_kprobe.wait"
+
+// waitProblems holds the waits against their sums on the root: each has a name and
+// is a child of the root, which has the sum of each cause.
+func (j *journey) waitProblems() []string {
+	var all []string
+	sums := map[string]int64{}
+	for _, w := range j.waits {
+		cause := w.text(keyWait)
+		if w.name != "wait "+cause || w.parent != j.root.id {
+			all = append(all, fmt.Sprintf("%q with parent %s is no wait for %q", w.name, w.parent, cause))
+		}
+		sums[strings.ReplaceAll(cause, " ", "_")] += w.number("otel_kprobe.duration_ns")
+	}
+	for cause, sum := range sums {
+		if got := j.root.number(keyWait + "." + cause + ".duration_ns"); got != sum {
+			all = append(all, fmt.Sprintf("the root has %d ns of waiting for %s, want %d", got, cause, sum))
+		}
 	}
 	return all
 }
