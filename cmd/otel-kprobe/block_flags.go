@@ -84,6 +84,9 @@ func (f *blockFlags) settings(getenv func(string) string) (blockSettings, error)
 	var err error
 	s.output, err = f.output.settings(getenv)
 	if err == nil {
+		err = s.output.only.checkOfBlock()
+	}
+	if err == nil {
 		err = f.checkOnlyHistogram(&s)
 	}
 	return s, err
@@ -150,6 +153,8 @@ func (f *blockFlags) checkOnlyHistogram(s *blockSettings) error {
 		return errors.New("read --histogram-only: it makes no traces, so --limit-traces would never be reached; use --duration")
 	case f.minLatency > 0:
 		return errors.New("read --histogram-only: it exports no requests, so --min-latency would choose none; leave it out")
+	case s.output.only.any():
+		return errors.New("read --histogram-only: it exports no requests, so --only would choose none; leave it out")
 	case f.output.set.Changed("format"):
 		return errors.New("read --histogram-only: it shows no requests, so --format would do nothing; leave it out")
 	}

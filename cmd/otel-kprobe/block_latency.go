@@ -38,20 +38,24 @@ func newLatencies(by blockio.By, names spans.BlockNames) *latencies {
 }
 
 // observe counts a request and those below it. It is a pipeline's observe.
-func (l *latencies) observe(r *blockio.Request, t *spans.Trace) {
+func (l *latencies) observe(r *blockio.Request, t *spans.Trace, exported bool) {
 	if l.kernel == nil && blockio.Counted(l.by, r) {
-		l.count(&r.Block, t)
+		l.count(&r.Block, t, exported)
 	}
 	for _, child := range r.Children {
-		l.observe(child, t)
+		l.observe(child, t, exported)
 	}
 }
 
-func (l *latencies) count(b *event.Block, t *spans.Trace) {
+// count counts one request. An exemplar has to be a span that can be found.
+func (l *latencies) count(b *event.Block, t *spans.Trace, exported bool) {
 	ns, _ := blockio.Latency(b)
 	key := blockio.KeyOf(l.by, b)
 	l.whole.Add(key, ns)
 	l.interval.Add(key, ns)
+	if !exported {
+		return
+	}
 	if slowest, ok := l.slowest[key]; ok && slowest.ns >= ns || !ok && len(l.slowest) >= blockio.DefaultMaxKeys {
 		return
 	}

@@ -48,22 +48,27 @@ func requestOf(id, ns uint64) (*blockio.Request, *spans.Trace) {
 func TestLatenciesKeepExemplars(t *testing.T) {
 	l := newLatencies(blockio.ByDevice, testBlockNames{})
 	for id, ns := range map[uint64]uint64{1: 500, 2: 9000, 3: 700} {
-		l.observe(requestOf(id, ns))
+		r, trace := requestOf(id, ns)
+		l.observe(r, trace, true)
 	}
+	r, trace := requestOf(9, 20_000)
+	l.observe(r, trace, false) // of no trace that one could look up
 	first := l.points()
 	want := &latencyExemplar{ns: 9000, traceID: [16]byte{2}, spanID: [8]byte{2, 2}, unixNs: 77}
-	if len(first) != 1 || !cmp.Equal(first[0].exemplar, want, cmp.AllowUnexported(latencyExemplar{})) || first[0].histogram.Count != 3 {
-		t.Fatalf("%+v, want one histogram of 3 with exemplar %+v", first, want)
+	if len(first) != 1 || !cmp.Equal(first[0].exemplar, want, cmp.AllowUnexported(latencyExemplar{})) || first[0].histogram.Count != 4 {
+		t.Fatalf("%+v, want one histogram of 4 with exemplar %+v", first, want)
 	}
 	if got := l.points(); got[0].exemplar != nil {
 		t.Errorf("the exemplar comes twice: %+v", got[0].exemplar)
 	}
-	l.observe(requestOf(4, 600))
+	r, trace = requestOf(4, 600)
+	l.observe(r, trace, true)
 	l.restore(first)
-	if got := l.points(); got[0].exemplar == nil || got[0].exemplar.ns != 9000 || got[0].histogram.Count != 4 {
+	if got := l.points(); got[0].exemplar == nil || got[0].exemplar.ns != 9000 || got[0].histogram.Count != 5 {
 		t.Errorf("the exemplar that did not arrive is not sent again: %+v", got[0])
 	}
-	l.observe(requestOf(5, 9500))
+	r, trace = requestOf(5, 9500)
+	l.observe(r, trace, true)
 	l.restore(first)
 	if got := l.points(); got[0].exemplar == nil || got[0].exemplar.ns != 9500 {
 		t.Errorf("a faster exemplar takes the place of a slower one: %+v", got[0].exemplar)

@@ -55,7 +55,7 @@ func TestBlockSettings(t *testing.T) {
 			}
 			want := defaults
 			c.change(&want)
-			if diff := cmp.Diff(want, got, cmp.AllowUnexported(blockSettings{}, runFlags{}, outputSettings{})); diff != "" {
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(blockSettings{}, runFlags{}, outputSettings{}, onlyRules{})); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -97,6 +97,12 @@ func TestBlockBadInput(t *testing.T) {
 			[]string{"--histogram-only", "--min-latency", "1s"},
 			"read --histogram-only: it exports no requests, so --min-latency would choose none; leave it out",
 		},
+		{
+			"histogram of failures",
+			[]string{"--histogram-only", "--only", "errors"},
+			"read --histogram-only: it exports no requests, so --only would choose none; leave it out",
+		},
+		{"dropped requests", []string{"--only", "drops"}, "read --only: block requests are not dropped; use errors or slow=TIME"},
 		{
 			"histogram in lines",
 			[]string{"--histogram-only", "--format", "lines"},

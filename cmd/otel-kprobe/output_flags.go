@@ -11,7 +11,7 @@ import (
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
 )
 
-// outputFlags say where spans go; packets and replay share them.
+// outputFlags say which spans go where; packets, block and replay share them.
 type outputFlags struct {
 	set       *pflag.FlagSet // to tell what was given from what is the default
 	exporters []string
@@ -19,6 +19,7 @@ type outputFlags struct {
 	output    string
 	format    string
 	rawAddrs  bool
+	only      []string
 }
 
 // The names of the exporters, as --exporter takes them.
@@ -35,6 +36,7 @@ func (f *outputFlags) register(flags *pflag.FlagSet) {
 	flags.Lookup("otlp").NoOptDefVal = otlpFromEnvironment
 	flags.StringVar(&f.output, "output", "", "write spans to this `FILE` as OTLP/JSON lines, which Jaeger's UI can upload")
 	flags.StringVar(&f.format, "format", string(export.FormatTree), "what the console shows: tree, lines or json")
+	flags.StringSliceVar(&f.only, "only", nil, "export only traces with one of these `RULES`, separated by commas: drops, errors (status Error), slow=TIME (at least that long)")
 	flags.BoolVar(&f.rawAddrs, "raw-addresses", false, "show kernel addresses as they are instead of hashed")
 }
 
@@ -45,6 +47,7 @@ type outputSettings struct {
 	path                string
 	format              export.Format
 	rawAddresses        bool
+	only                onlyRules
 	disabled            bool // OTEL_SDK_DISABLED kept the spans from being sent
 	noSpans             bool // the run makes none, so no exporter for them is missed
 }
@@ -54,6 +57,9 @@ func (f *outputFlags) settings(getenv func(string) string) (s outputSettings, er
 	s = outputSettings{path: f.output, endpoint: f.otlp.url, rawAddresses: f.rawAddrs}
 	if s.format, err = export.ParseFormat(f.format); err != nil {
 		return s, fmt.Errorf("read --format: %w", err)
+	}
+	if s.only, err = parseOnly(f.only); err != nil {
+		return s, err
 	}
 	names, err := f.names(getenv)
 	if err != nil {

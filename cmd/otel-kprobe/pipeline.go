@@ -18,17 +18,20 @@ type pipeline struct {
 	blocks    *blockio.Tracker
 	requests  *spans.RequestBuilder
 	exporters []namedExporter
-	// observe is told of each request before it is exported, with its trace;
-	// nil is allowed.
-	observe func(*blockio.Request, *spans.Trace)
+	// observe is told of each request before it is exported, with its trace, and
+	// whether that is going to be; nil is allowed.
+	observe func(r *blockio.Request, t *spans.Trace, exported bool)
 	event   event.Event
+	only    onlyRules
 	limit   uint64 // traces after which reached() is true; 0: none
 	traces  uint64
 	spans   uint64
 	waits   uint64 // spans among them
-	frames  uint64
-	came    uint64 // records of requests and bios
-	damaged uint64 // records that could not be decoded
+	// passedOver counts traces that only does not want, and framesPassedOver their frames.
+	passedOver, framesPassedOver uint64
+	frames                       uint64
+	came                         uint64 // records of requests and bios
+	damaged                      uint64 // records that could not be decoded
 	// lastMonoNs is the CLOCK_MONOTONIC of the last frame's return or request's
 	// completion.
 	lastMonoNs uint64
@@ -56,6 +59,7 @@ type pipelineOptions struct {
 	rawAddresses bool
 	tracker      journey.Options
 	block        blockio.Options
+	only         onlyRules
 	limit        uint64
 	exporters    []namedExporter
 }
@@ -76,6 +80,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 			StatusBefore610: o.statusBefore610,
 		}),
 		exporters: o.exporters,
+		only:      o.only,
 		limit:     o.limit,
 	}
 	p.tracker = journey.NewTracker(o.tracker, p.emit)
@@ -88,7 +93,13 @@ func (p *pipeline) emit(j *journey.Journey) {
 	if p.reached() {
 		return
 	}
-	p.export(p.builder.Build(j))
+	trace := p.builder.Build(j)
+	if !p.only.want(trace) {
+		p.passedOver++
+		p.framesPassedOver += uint64(len(j.Frames))
+		return
+	}
+	p.export(trace)
 }
 
 // emitRequest exports one request with all that it caused.
@@ -97,8 +108,13 @@ func (p *pipeline) emitRequest(r *blockio.Request) {
 		return
 	}
 	trace := p.requests.Build(r)
+	wanted := p.only.want(trace)
 	if p.observe != nil {
-		p.observe(r, trace)
+		p.observe(r, trace, wanted)
+	}
+	if !wanted {
+		p.passedOver++
+		return
 	}
 	p.export(trace)
 }

@@ -108,6 +108,7 @@ func (r *replay) run(ctx context.Context) (err error) {
 		rawAddresses: r.output.rawAddresses,
 		tracker:      header.Tracker,
 		block:        header.Block,
+		only:         r.output.only,
 		limit:        r.limit,
 		exporters:    out.exporters,
 	})

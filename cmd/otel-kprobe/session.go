@@ -105,6 +105,7 @@ func (s *session) connect(ring *ebpf.Map, names func(*recording.Writer) pipeline
 		rawAddresses:  s.output.rawAddresses,
 		tracker:       trackerOptions(),
 		block:         blockOptions(),
+		only:          s.output.only,
 		limit:         s.run.limit,
 		exporters:     s.out.exporters,
 	})

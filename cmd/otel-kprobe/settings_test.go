@@ -93,7 +93,7 @@ func TestOutputSettings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(outputSettings{})); diff != "" {
+			if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(outputSettings{}, onlyRules{})); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -225,7 +225,7 @@ func TestPacketsSettings(t *testing.T) {
 			want := defaults
 			c.change(&want)
 			unlike := cmpopts.IgnoreFields(packetsSettings{}, "pcap", "function") // compiled
-			if diff := cmp.Diff(want, got, cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}), unlike); diff != "" {
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}, onlyRules{}), unlike); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if (got.function != nil) != (want.funcText != "") || got.function != nil && !got.function.MatchString("tcp_rcv") {

@@ -67,11 +67,14 @@ func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string
 // summary says what went through the pipeline.
 func (p *pipeline) summary() export.Summary {
 	return export.Summary{
-		Frames:  p.frames,
-		Traces:  p.traces,
-		Spans:   p.spans,
-		Waits:   p.waits,
-		Tracker: export.NewTrackerSummary(p.tracker.Stats()),
+		Frames: p.frames,
+		Traces: p.traces,
+		Spans:  p.spans,
+		Waits:  p.waits,
+
+		PassedOver:       p.passedOver,
+		FramesPassedOver: p.framesPassedOver,
+		Tracker:          export.NewTrackerSummary(p.tracker.Stats()),
 
 		Block:        p.came > 0,
 		Requests:     p.came,

@@ -23,7 +23,10 @@ type Summary struct {
 	Tracked    uint64 `json:"skbs_tracked"`     // skbs that were still followed at the end
 	Traces     uint64 `json:"traces"`
 	Spans      uint64 `json:"spans"`
-	Waits      uint64 `json:"waits"` // spans among them that are a packet's wait: of no frame, and no root
+	// PassedOver counts traces that --only did not want, FramesPassedOver their frames.
+	PassedOver       uint64 `json:"traces_passed_over,omitempty"`
+	FramesPassedOver uint64 `json:"frames_passed_over,omitempty"`
+	Waits            uint64 `json:"waits"` // spans among them that are a packet's wait: of no frame, and no root
 	// KernelLost is what the kernel side could not send or follow, by counter.
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    TrackerSummary    `json:"tracker"`
@@ -143,7 +146,11 @@ func (s *Summary) String() string {
 	if s.Block {
 		fmt.Fprintf(&b, "%d requests, ", s.Requests)
 	}
-	fmt.Fprintf(&b, "%d traces, %d spans", s.Traces, s.Spans)
+	fmt.Fprintf(&b, "%d traces", s.Traces)
+	if s.PassedOver > 0 {
+		fmt.Fprintf(&b, " (%d passed over)", s.PassedOver)
+	}
+	fmt.Fprintf(&b, ", %d spans", s.Spans)
 	if n := s.Tracker.Unfinished + s.BlockTracker.Unfinished; n > 0 {
 		fmt.Fprintf(&b, ", %d unfinished", n)
 	}

@@ -63,15 +63,19 @@ type outcome struct {
 
 // summary is the file of --summary-file. A pointer tells a missing number from 0.
 type summary struct {
-	Backend    string            `json:"backend"`
-	Attached   uint64            `json:"probes_attached"`
-	AttachNs   uint64            `json:"attach_ns"`
-	Frames     uint64            `json:"frames"`
-	Submitted  *uint64           `json:"frames_submitted"`
-	Tracked    *uint64           `json:"skbs_tracked"`
-	Traces     uint64            `json:"traces"`
-	Spans      uint64            `json:"spans"`
-	Waits      uint64            `json:"waits"`
+	Backend   string  `json:"backend"`
+	Attached  uint64  `json:"probes_attached"`
+	AttachNs  uint64  `json:"attach_ns"`
+	Frames    uint64  `json:"frames"`
+	Submitted *uint64 `json:"frames_submitted"`
+	Tracked   *uint64 `json:"skbs_tracked"`
+	Traces    uint64  `json:"traces"`
+	Spans     uint64  `json:"spans"`
+	Waits     uint64  `json:"waits"`
+
+	PassedOver       uint64 `json:"traces_passed_over"`
+	FramesPassedOver uint64 `json:"frames_passed_over"`
+
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    map[string]uint64 `json:"tracker"`
 	Exporters  []struct {

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/otel-kprobe/otel-kprobe/spans"
+)
+
+// onlyRules say which traces are exported: those that any of the rules wants, all
+// when there is none. A trace is judged when it is complete.
+type onlyRules struct {
+	drops  bool   // an skb of the packet was dropped
+	errors bool   // the root has status Error
+	slow   bool   // it took at least slowNs
+	slowNs uint64 // from the first entry to the last return; of a request from issue to completion
+}
+
+// parseOnly reads --only.
+func parseOnly(rules []string) (o onlyRules, err error) {
+	for _, rule := range rules {
+		switch name, value, valued := strings.Cut(rule, "="); {
+		case rule == "drops":
+			o.drops = true
+		case rule == "errors":
+			o.errors = true
+		case name == "slow" && valued:
+			least, err := time.ParseDuration(value)
+			if err != nil || least <= 0 {
+				return o, fmt.Errorf("read --only: %q is no time above 0 that a trace could take; write slow=1ms", rule)
+			}
+			o.slow, o.slowNs = true, uint64(least)
+		default:
+			return o, fmt.Errorf("read --only: %q is none of drops, errors, slow=TIME", rule)
+		}
+	}
+	return o, nil
+}
+
+// any says whether there are rules at all.
+func (o onlyRules) any() bool { return o.drops || o.errors || o.slow }
+
+// checkOfBlock refuses what can't be true of a block request.
+func (o onlyRules) checkOfBlock() error {
+	if o.drops {
+		return errors.New("read --only: block requests are not dropped; use errors or slow=TIME")
+	}
+	return nil
+}
+
+// want says whether a trace is to be exported.
+func (o onlyRules) want(t *spans.Trace) bool {
+	root := t.Root()
+	switch {
+	case !o.any():
+		return true
+	case root == nil:
+		return false
+	}
+	return o.drops && t.DropSpan >= 0 || o.errors && root.Error ||
+		o.slow && root.ExitMonoNs-root.EnterMonoNs >= o.slowNs
+}
