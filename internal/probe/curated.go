@@ -35,6 +35,7 @@ const curatedDevice = `
 __dev_queue_xmit qdisc_pkt_len_init qdisc_pkt_len_segs_init
 netdev_core_pick_tx netdev_pick_tx __get_xps_queue_idx
 dev_qdisc_enqueue pfifo_fast_enqueue fq_codel_enqueue fq_enqueue noqueue_enqueue
+netem_enqueue tbf_enqueue htb_enqueue sfq_enqueue cake_enqueue
 sch_direct_xmit __dev_direct_xmit
 validate_xmit_skb_list validate_xmit_skb netif_skb_features passthru_features_check
 skb_network_protocol validate_xmit_xfrm skb_checksum_help
@@ -129,6 +130,10 @@ func moduleFunctions() []Candidate {
 		{"sch_fq_codel", "fq_codel_enqueue", 0, xmit},
 		{"sch_fq", "fq_enqueue", 0, xmit},
 		{"sch_netem", "netem_enqueue", 0, xmit},
+		{"sch_tbf", "tbf_enqueue", 0, xmit},
+		{"sch_htb", "htb_enqueue", 0, xmit},
+		{"sch_sfq", "sfq_enqueue", 0, xmit},
+		{"sch_cake", "cake_enqueue", 0, xmit},
 		{"ena", "ena_start_xmit", 0, xmit},
 		{"vmxnet3", "vmxnet3_xmit_frame", 0, xmit},
 		{"e1000", "e1000_xmit_frame", 0, xmit},

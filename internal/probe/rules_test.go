@@ -113,6 +113,7 @@ func TestTablesNameRealFunctions(t *testing.T) {
 		"get_xps_queue": true, "noqueue_enqueue": true, "ip_fragment": true, "fq_enqueue": true,
 		"apparmor_ip_postroute": true, "ipt_do_table": true, "__netif_rx": true, "gro_receive_skb": true,
 		"xmit_skb": true, "qdisc_pkt_len_init": true,
+		"netem_enqueue": true, "tbf_enqueue": true, "htb_enqueue": true, "sfq_enqueue": true, "cake_enqueue": true,
 	}
 	for name := range curated() {
 		if !known[name] && !elsewhere[name] {

@@ -82,6 +82,26 @@ func checkDelay(t *testing.T, all []*request) {
 	}
 }
 
+// checkRequeue expects reads that were refused to have an event for each attempt
+// that failed, and to last from the first one.
+func checkRequeue(t *testing.T, all []*request) {
+	reads := pick(by(on(all, "sda"), int64(os.Getpid())), func(r *request) bool { return r.operation() == "read" })
+	if len(reads) != requeuedReads {
+		t.Fatalf("%d reads, want %d", len(reads), requeuedReads)
+	}
+	total := 0
+	for _, r := range reads {
+		attempts := r.named("requeue")
+		total += len(attempts)
+		if got := int(max(0, r.number(keyRequeues))); got != len(attempts) || r.failed {
+			t.Errorf("%s has %d events of %d requeues; failed: %v", r, len(attempts), got, r.failed)
+		}
+	}
+	if total < requeuedReads/3 {
+		t.Errorf("%d reads were given back %d times, want at least %d", requeuedReads, total, requeuedReads/3)
+	}
+}
+
 // checkMergeOfTwo expects one request of two processes' writes, which waited in
 // the scheduler and names both.
 func checkMergeOfTwo(t *testing.T, run *ioRun) {

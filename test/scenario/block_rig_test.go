@@ -162,6 +162,14 @@ func setMediumErrors(t *testing.T, on bool) {
 	write(t, scsiDriver, "opts", map[bool]string{false: "0", true: "2"}[on])
 }
 
+// setHostBusy lets the host refuse every other command, which the block layer then
+// gives it again.
+func setHostBusy(t *testing.T, on bool) {
+	t.Helper()
+	write(t, scsiDriver, "every_nth", map[bool]string{false: "0", true: "2"}[on])
+	write(t, scsiDriver, "opts", map[bool]string{false: "0", true: "0x8000"}[on])
+}
+
 // removeSCSI takes the disk away as a pulled cable does.
 func removeSCSI(t *testing.T, d disk) {
 	t.Helper()

@@ -59,6 +59,7 @@ func TestBlock(t *testing.T) {
 	}
 	t.Run("medium error", func(t *testing.T) { checkMediumError(t, run.in("medium error")) })
 	t.Run("delay", func(t *testing.T) { checkDelay(t, run.in("delay")) })
+	t.Run("requeue", func(t *testing.T) { checkRequeue(t, run.in("requeue")) })
 	t.Run("stacks", func(t *testing.T) { checkStacks(t, run) })
 	t.Run("merge of two submitters", func(t *testing.T) { checkMergeOfTwo(t, run) })
 	t.Run("merge of one submitter", func(t *testing.T) { checkMergeOfOne(t, run) })
@@ -237,6 +238,15 @@ func (run *ioRun) scsi(t *testing.T, d disk) {
 			}
 		}
 	})
+	run.phase(t, "requeue", func(t *testing.T) {
+		setHostBusy(t, true)
+		defer setHostBusy(t, false)
+		for i := range uint64(requeuedReads) {
+			if err := readDirect(t, d.node(), requeuedSector+i*ioSize/sectorSize, ioSize); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	run.phase(t, "passthrough", func(t *testing.T) {
 		identify(t, run.scratch)
 		rawRead(t, run.scratch, ioSize)
@@ -249,6 +259,8 @@ const (
 	badPage = mediumErrorStart / 8 * 8
 	// The reads of the delay are where no scan for partitions reads.
 	delayedReads, delayedSector = 4, 16384
+	// Those that the host is too busy for at first.
+	requeuedReads, requeuedSector = 6, 17408
 )
 
 // Sectors of the merge: the disk is busy with the first, the two others meet in

@@ -23,6 +23,7 @@ const (
 	keyBytesDone  = "otel_kprobe.block.bytes.done"
 	keyFlags      = "otel_kprobe.block.flags"
 	keyBios       = "otel_kprobe.block.bios"
+	keyRequeues   = "otel_kprobe.block.requeues"
 	keyWriteback  = "otel_kprobe.block.writeback"
 	keyQueue      = "otel_kprobe.block.queue.duration_ns"
 	keyScheduler  = "otel_kprobe.block.scheduler.duration_ns"

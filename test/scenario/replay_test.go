@@ -87,9 +87,10 @@ func checkFormats(t *testing.T, tr *traffic, recording string) {
 		}
 		texts[format] = o.stdout
 	}
-	functions := 0
+	functions, waits := 0, 0
 	for _, j := range tr.journeys {
 		functions += len(j.spans)
+		waits += len(j.waits)
 	}
 	// The table has a line for each function below its header.
 	header, table, _ := strings.Cut(texts["lines"], "\n")
@@ -112,8 +113,8 @@ func checkFormats(t *testing.T, tr *traffic, recording string) {
 		}
 		objects++
 	}
-	if objects != functions+len(tr.journeys) {
-		t.Errorf("--format json shows %d spans, want %d", objects, functions+len(tr.journeys))
+	if want := functions + waits + len(tr.journeys); objects != want {
+		t.Errorf("--format json shows %d spans, want %d", objects, want)
 	}
 	for _, text := range []string{"tx icmp", "10.9.0.1 → 10.9.0.2", "icmp_rcv", "vleft"} {
 		ascii := strings.ReplaceAll(text, "→", "->")

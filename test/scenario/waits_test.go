@@ -2,18 +2,22 @@
 
 package scenario
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 const (
 	netemDelayNs = 20_000_000
 	netemPings   = 9
-	// netemShare is by how much the median wait may differ from the delay: the
-	// timer, the softirq and our own handlers come on top.
+	// netemShare is by how much the shortest wait may exceed the delay: the timer,
+	// the softirq and our own handlers come on top. An emulated processor that the
+	// host takes away makes others longer, by milliseconds.
 	netemShare = 0.05
 )
 
 // TestQdiscWait delays packets in a qdisc and expects the wait of each as a span,
-// as long as the delay.
+// none shorter than the delay.
 func TestQdiscWait(t *testing.T) {
 	must(t, "modprobe", "sch_netem") // before the start: later modules are not probed
 	must(t, "ip", "netns", "exec", leftNS, "tc", "qdisc", "add", "dev", leftIf, "root", "netem", "delay", "20ms")
@@ -38,7 +42,7 @@ func TestQdiscWait(t *testing.T) {
 	if len(waits) != netemPings {
 		t.Fatalf("%d waits in a qdisc, want one for each of %d packets", len(waits), netemPings)
 	}
-	if m := median(waits); m < netemDelayNs || m > netemDelayNs*(1+netemShare) {
-		t.Errorf("packets wait %.0f ns on the median, want %d to %.0f %% more: %v", m, netemDelayNs, 100*netemShare, waits)
+	if shortest := slices.Min(waits); shortest < netemDelayNs || shortest > netemDelayNs*(1+netemShare) {
+		t.Errorf("packets wait at least %.0f ns, want %d to %.0f %% more: %v", shortest, netemDelayNs, 100*netemShare, waits)
 	}
 }
