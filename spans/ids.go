@@ -10,6 +10,9 @@ import (
 type ids struct {
 	k0, k1     uint64
 	addressKey [16]byte
+	// addresses remembers hashes: slabs give the same few addresses again and
+	// again, and a hash costs more than the rest of a span.
+	addresses map[uint64]uint64
 }
 
 func newIDs(seed [16]byte) ids {
@@ -21,6 +24,7 @@ func newIDs(seed [16]byte) ids {
 		k0:         binary.LittleEndian.Uint64(a[:8]),
 		k1:         binary.LittleEndian.Uint64(a[8:16]),
 		addressKey: [16]byte(b[:16]),
+		addresses:  map[uint64]uint64{},
 	}
 }
 
@@ -52,11 +56,14 @@ func spanID(base uint64, index int) (id [8]byte) {
 
 // address hashes a kernel address so that equal ones stay equal.
 func (d *ids) address(addr uint64) uint64 {
+	if hash, ok := d.addresses[addr]; ok {
+		return hash
+	}
 	var in [24]byte
 	copy(in[:], d.addressKey[:])
 	binary.LittleEndian.PutUint64(in[16:], addr)
 	sum := sha256.Sum256(in[:])
-	return binary.LittleEndian.Uint64(sum[:8])
+	return remember(d.addresses, addr, binary.LittleEndian.Uint64(sum[:8]))
 }
 
 // mix is the finalizer of MurmurHash3 with the constants of SplitMix64

@@ -6,11 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-// jsonEnvelope is what stands before and after the spans of a line, and the
-// beginning of an attribute for each key.
+// jsonEnvelope is what stands before and after the spans of a line, and what
+// stands before the value of an attribute behind another one, by key and type.
 type jsonEnvelope struct {
 	head, tail []byte
-	keys       [keyCount]string
+	starts     [keyCount][TypeList + 1]string
 }
 
 func newJSONEnvelope(r Resource, s Scope) jsonEnvelope {
@@ -35,7 +35,14 @@ func newJSONEnvelope(r Resource, s Scope) jsonEnvelope {
 	e = append(e, `}]}`...)
 	j := jsonEnvelope{head: h, tail: append(e, '\n')}
 	for k, name := range keyNames {
-		j.keys[k] = `{"key":"` + name + `","value":{` // keys need no escapes
+		start := `,{"key":"` + name + `","value":{` // keys need no escapes
+		j.starts[k] = [...]string{
+			TypeString: start + `"stringValue":"`,
+			TypeInt:    start + `"intValue":"`,
+			TypeBool:   start + `"boolValue":`,
+			TypeHex:    start + `"stringValue":"`,
+			TypeList:   start + `"arrayValue":{"values":[`,
+		}
 	}
 	return j
 }
@@ -57,12 +64,13 @@ func (e *Envelope) AppendJSON(dst []byte, t *Trace) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = e.json.appendSpan(dst, t, &t.Spans[i])
+		dst = e.json.appendSpan(dst, t, &t.Spans[i], nil)
 	}
 	return append(dst, e.json.tail...)
 }
 
-func (e *jsonEnvelope) appendSpan(dst []byte, t *Trace, s *Span) []byte {
+// appendSpan appends a span. memo may hold the attributes of an earlier one.
+func (e *jsonEnvelope) appendSpan(dst []byte, t *Trace, s *Span, memo *attrMemo) []byte {
 	dst = append(dst, `{"traceId":"`...)
 	dst = appendHexBytes(dst, t.ID[:])
 	dst = append(dst, `","spanId":"`...)
@@ -78,7 +86,11 @@ func (e *jsonEnvelope) appendSpan(dst []byte, t *Trace, s *Span) []byte {
 	dst = append(dst, `","endTimeUnixNano":"`...)
 	dst = strconv.AppendUint(dst, s.EndUnixNs, 10)
 	dst = append(dst, `","attributes":`...)
-	dst = e.appendAttrs(dst, t, s.Attrs)
+	if memo != nil {
+		dst = memo.appendAttrs(dst, e, t, s.Attrs)
+	} else {
+		dst = e.appendAttrs(dst, t, s.Attrs)
+	}
 	if len(s.Events) > 0 {
 		dst = e.appendEvents(dst, t, s.Events)
 	}
@@ -130,31 +142,30 @@ func (e *jsonEnvelope) appendLinks(dst []byte, t *Trace, links []Link) []byte {
 func (e *jsonEnvelope) appendAttrs(dst []byte, t *Trace, attrs []Attr) []byte {
 	dst = append(dst, '[')
 	for i := range attrs {
-		a := &attrs[i]
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = append(dst, e.keys[a.Key]...)
-		dst = appendJSONValue(dst, t, a)
-		dst = append(dst, `}}`...)
+		dst = e.appendAttr(dst, t, attrs, i)
 	}
 	return append(dst, ']')
 }
 
-func appendJSONValue(dst []byte, t *Trace, a *Attr) []byte {
+// appendAttr appends attribute i, with the comma that parts it from the one before.
+func (e *jsonEnvelope) appendAttr(dst []byte, t *Trace, attrs []Attr, i int) []byte {
+	a := &attrs[i]
+	start := e.starts[a.Key][a.Type]
+	if i == 0 {
+		start = start[1:]
+	}
+	dst = append(dst, start...)
 	switch a.Type {
 	case TypeInt:
-		return appendJSONInt(dst, a.Int)
+		return append(strconv.AppendInt(dst, a.Int, 10), `"}}`...)
 	case TypeBool:
-		return appendJSONBool(dst, a.Int)
+		return append(strconv.AppendBool(dst, a.Int&1 == 1), `}}`...)
 	case TypeHex:
-		dst = append(dst, `"stringValue":"`...)
-		dst = appendHex64(dst, uint64(a.Int))
-		return append(dst, '"')
+		return append(appendHex64(dst, uint64(a.Int)), `"}}`...)
 	case TypeList:
-		return appendJSONList(dst, t.List(*a))
+		return append(appendJSONListValues(dst, t.List(*a)), `}}`...)
 	default:
-		return appendJSONString(append(dst, `"stringValue":`...), a.Str)
+		return append(appendEscaped(dst, a.Str), `"}}`...)
 	}
 }
 
@@ -169,7 +180,10 @@ func appendJSONBool(dst []byte, v int64) []byte {
 }
 
 func appendJSONList(dst []byte, list []string) []byte {
-	dst = append(dst, `"arrayValue":{"values":[`...)
+	return appendJSONListValues(append(dst, `"arrayValue":{"values":[`...), list)
+}
+
+func appendJSONListValues(dst []byte, list []string) []byte {
 	for i, s := range list {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -225,7 +239,11 @@ func appendHexBytes(dst, b []byte) []byte {
 // appendJSONString appends a quoted string; bytes that are not UTF-8 become
 // U+FFFD.
 func appendJSONString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
+	return append(appendEscaped(append(dst, '"'), s), '"')
+}
+
+// appendEscaped appends what stands between the quotes of a JSON string.
+func appendEscaped(dst []byte, s string) []byte {
 	plain := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -247,8 +265,7 @@ func appendJSONString(dst []byte, s string) []byte {
 		i += size
 		plain = i
 	}
-	dst = append(dst, s[plain:]...)
-	return append(dst, '"')
+	return append(dst, s[plain:]...)
 }
 
 // appendEscape escapes a byte that cannot stand in a JSON string.

@@ -33,11 +33,13 @@ type FileOptions struct {
 // Collector's otlpjsonfile receiver read. When the disk is slower than the
 // traces come, whole writes are dropped and counted.
 type File struct {
-	p      *pipeline
-	o      FileOptions
-	w      io.Writer
-	broken bool // the last line in the file is not whole
-	first  error
+	p *pipeline
+	o FileOptions
+	// encoder is used by encode alone, which the pipeline calls one at a time.
+	encoder *spans.JSONEncoder
+	w       io.Writer
+	broken  bool // the last line in the file is not whole
+	first   error
 }
 
 // NewFile starts a File that writes to w, which Shutdown does not close.
@@ -48,7 +50,7 @@ func NewFile(w io.Writer, o FileOptions) (*File, error) {
 	setDefault(&o.BufferBytes, DefaultFileBuffer)
 	setDefault(&o.MaxQueueBytes, DefaultMaxQueueBytes)
 	setDefault(&o.FlushInterval, DefaultFileInterval)
-	f := &File{o: o, w: w}
+	f := &File{o: o, w: w, encoder: spans.NewJSONEncoder(o.Envelope)}
 	f.p = startPipeline(pipelineOptions{
 		workers: 1, maxQueueSpans: int(^uint(0) >> 1), maxQueueBytes: o.MaxQueueBytes,
 		flushEvery: o.FlushInterval, wait: o.Wait, log: o.Log,
@@ -74,7 +76,7 @@ func (f *File) Export(t *spans.Trace) { f.p.export(t, f.encode) }
 
 func (f *File) encode(t *spans.Trace) {
 	b := f.p.current()
-	b.buf = f.o.Envelope.AppendJSON(b.buf, t)
+	b.buf = f.encoder.Append(b.buf, t)
 	b.spans += len(t.Spans)
 	b.traces = append(b.traces, traceEnd{len(b.buf), len(t.Spans)})
 	if len(b.buf) >= f.o.BufferBytes {
