@@ -14,6 +14,8 @@ type Options struct {
 	Seed [16]byte
 	// RawAddresses writes kernel addresses as they are instead of hashed.
 	RawAddresses bool
+	// Describe adds to the frames of well-known functions what they do.
+	Describe bool
 	// ReturnMeaning says how to read what a function returned; nil uses
 	// KnownReturn. It is asked once per function.
 	ReturnMeaning func(Function) Return

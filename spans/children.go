@@ -174,6 +174,9 @@ func (b *Builder) childAttrs(s *Span, fn *function, seen bool) {
 	if fn.Module != "" {
 		b.add(StringAttr(KeyModule, fn.Module))
 	}
+	if fn.text != "" {
+		b.add(StringAttr(KeyDescription, fn.text))
+	}
 	if s.Stage != StageUnknown {
 		b.add(StringAttr(KeyStage, s.Stage.String()))
 	}

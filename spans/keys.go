@@ -83,6 +83,7 @@ const (
 	KeyCgroupID
 	KeyCgroupPath
 	KeyWait
+	KeyDescription
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
 	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey
 	keyCount          = KeyWaitDurations + Key(waitCount) - 1
@@ -152,6 +153,7 @@ var keyNames = [keyCount]string{
 	KeyStage:        "otel_kprobe.stage",
 	KeyReturn:       "otel_kprobe.return",
 	KeyWait:         "otel_kprobe.wait",
+	KeyDescription:  "otel_kprobe.description",
 
 	KeyBlockPartition:           "otel_kprobe.block.partition",
 	KeyBlockOperation:           "otel_kprobe.block.operation",

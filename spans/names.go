@@ -21,6 +21,7 @@ type function struct {
 	ret   Return
 	frees bool
 	wait  Wait
+	text  string // what it does, "" unknown or not wanted
 }
 
 // nameCache remembers strings, so that a Build in steady state makes none.
@@ -28,6 +29,7 @@ type nameCache struct {
 	names     Names
 	raw       bool
 	meaning   func(Function) Return
+	texts     map[string]string // of functions, by name
 	functions map[uint64]*function
 	locations map[uint64]string
 	reasons   map[uint32]string
@@ -50,7 +52,12 @@ func newNameCache(o Options) nameCache {
 	if o.ReturnMeaning == nil {
 		o.ReturnMeaning = KnownReturn
 	}
+	var texts map[string]string
+	if o.Describe {
+		texts = descriptions()
+	}
 	return nameCache{
+		texts: texts,
 		names: o.Names, raw: o.RawAddresses, meaning: o.ReturnMeaning,
 		functions: map[uint64]*function{},
 		locations: map[uint64]string{},
@@ -89,6 +96,8 @@ func (c *nameCache) function(addr uint64) *function {
 		f.ret = c.meaning(f.Function)
 		f.frees = frees(f.Name)
 		f.wait = waitAfter(f.Name, f.stage)
+		bare, _, _ := strings.Cut(f.Name, ".")
+		f.text = c.texts[bare]
 	}
 	return remember(c.functions, addr, f)
 }

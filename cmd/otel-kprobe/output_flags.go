@@ -20,6 +20,7 @@ type outputFlags struct {
 	format    string
 	rawAddrs  bool
 	only      []string
+	describe  bool
 }
 
 // The names of the exporters, as --exporter takes them.
@@ -40,6 +41,11 @@ func (f *outputFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.rawAddrs, "raw-addresses", false, "show kernel addresses as they are instead of hashed")
 }
 
+// registerDescribe adds the flag that is about the functions of packets.
+func (f *outputFlags) registerDescribe(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.describe, "describe", false, "say of well-known functions what they do")
+}
+
 // outputSettings are outputFlags, checked and completed from the environment.
 type outputSettings struct {
 	console, otlp, file bool
@@ -48,13 +54,14 @@ type outputSettings struct {
 	format              export.Format
 	rawAddresses        bool
 	only                onlyRules
+	describe            bool
 	disabled            bool // OTEL_SDK_DISABLED kept the spans from being sent
 	noSpans             bool // the run makes none, so no exporter for them is missed
 }
 
 // settings checks the flags. Every error is the user's to mend.
 func (f *outputFlags) settings(getenv func(string) string) (s outputSettings, err error) {
-	s = outputSettings{path: f.output, endpoint: f.otlp.url, rawAddresses: f.rawAddrs}
+	s = outputSettings{path: f.output, endpoint: f.otlp.url, rawAddresses: f.rawAddrs, describe: f.describe}
 	if s.format, err = export.ParseFormat(f.format); err != nil {
 		return s, fmt.Errorf("read --format: %w", err)
 	}

@@ -27,6 +27,7 @@ type packetsFlags struct {
 
 func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	f.output.register(flags)
+	f.output.registerDescribe(flags)
 	flags.StringVar(&f.function, "filter-func", "", "probe only the functions whose whole name matches this `RE2` expression")
 	flags.StringVar(&f.netns, "filter-netns", "", "follow only packets in this network namespace: a `PATH`, inode:N, or a name of 'ip netns'")
 	flags.StringVar(&f.ifname, "filter-ifname", "", "follow only packets that pass the interface of this `NAME`")

@@ -57,6 +57,7 @@ type pipelineOptions struct {
 	clock        spans.Clock
 	seed         [16]byte
 	rawAddresses bool
+	describe     bool
 	tracker      journey.Options
 	block        blockio.Options
 	only         onlyRules
@@ -71,6 +72,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 			Clock:        o.clock,
 			Seed:         o.seed,
 			RawAddresses: o.rawAddresses,
+			Describe:     o.describe,
 		}),
 		requests: spans.NewRequestBuilder(spans.BlockOptions{
 			Names:           o.blockNames,

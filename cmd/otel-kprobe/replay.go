@@ -49,6 +49,7 @@ func newReplay(sys system, logger *slog.Logger) *cobra.Command {
 		},
 	}
 	flags.register(cmd.Flags())
+	flags.registerDescribe(cmd.Flags())
 	cmd.Flags().StringVar(&seed, "seed", "", "make the ids from this seed, up to 32 `HEX` digits, instead of the recording's")
 	cmd.Flags().Uint64Var(&limit, "limit-traces", 0, "stop after this many traces (default: no limit)")
 	return cmd
@@ -106,6 +107,7 @@ func (r *replay) run(ctx context.Context) (err error) {
 		clock:        reader.Names(),
 		seed:         seed,
 		rawAddresses: r.output.rawAddresses,
+		describe:     r.output.describe,
 		tracker:      header.Tracker,
 		block:        header.Block,
 		only:         r.output.only,

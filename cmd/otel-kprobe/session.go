@@ -103,6 +103,7 @@ func (s *session) connect(ring *ebpf.Map, names func(*recording.Writer) pipeline
 		clock:         s.clock,
 		seed:          s.seed,
 		rawAddresses:  s.output.rawAddresses,
+		describe:      s.output.describe,
 		tracker:       trackerOptions(),
 		block:         blockOptions(),
 		only:          s.output.only,

@@ -36,6 +36,7 @@ func TestOutputSettings(t *testing.T) {
 	}{
 		{name: "default", want: console},
 		{name: "format", args: []string{"--format", "json"}, want: outputSettings{console: true, format: export.FormatJSON}},
+		{name: "only", args: []string{"--only", "drops"}, want: outputSettings{console: true, format: export.FormatTree, only: onlyRules{drops: true}}},
 		{name: "raw addresses", args: []string{"--raw-addresses"}, want: outputSettings{console: true, format: export.FormatTree, rawAddresses: true}},
 		{name: "otlp", args: []string{"--otlp"}, want: otlp},
 		{name: "otlp host", args: []string{"--otlp=collector"}, want: with(func(s *outputSettings) { s.otlp, s.endpoint = true, "http://collector:4317" })},

@@ -120,6 +120,10 @@ func (w *tree) frame(t *spans.Trace, i, width int) {
 		l.add(alarm, " (not returned)")
 	}
 	w.changes(t, i)
+	if d := attr(s, spans.KeyDescription); d != nil {
+		l.text = appendClean(append(l.text, "  "...), d.Str, w.o.ASCII)
+		l.end(dim)
+	}
 }
 
 // guides draws the lines from parents to children. Frames of depth 1 have
