@@ -53,7 +53,7 @@ start_tracer() {
 	untraced) return ;;
 	ours-*)
 		# A burst is recorded first and exported when the processor is free again.
-		[[ $1 != *-burst ]] || how=(nice -n 19 "$ours") size=(--ring-size $((512 << 20)))
+		[[ $1 != *-burst ]] || how=(nice -n 19 "$ours") size=(--ring-size $((1 << 30)))
 		"${how[@]}" packets "${size[@]}" --ready-file "$ready" --summary-file "$tmp/summary" \
 			--exporter file --output "$work/trace.jsonl" "$filter" >"$tmp/log" 2>&1 &
 		;;
