@@ -73,11 +73,15 @@ const againSuffix = "_again"
 // tableEntries is TABLE_ENTRIES of block_state.h.
 const tableEntries = 1 << 16
 
+// flagInCgroup is BIO_IN_CGROUP of block_state.h, which no record is sent with.
+const flagInCgroup = 1 << 7
+
 // InFlight gives the records of the requests that were issued and have not
 // completed, as the ring would have had them, without CompleteMonoNs.
 func (o *BlockObjects) InFlight() ([][]byte, error) {
 	var records [][]byte
 	err := o.eachRequest(func(state *blockRequestState) {
+		state.Record.Flags &^= flagInCgroup
 		raw := make([]byte, 0, blockRecordBytes)
 		raw, err := binary.Append(raw, binary.LittleEndian, &state.Record)
 		if err == nil { // it is of fixed size
