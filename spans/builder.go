@@ -61,6 +61,7 @@ type Builder struct {
 	attrs  []Attr    // what the spans' Attrs are cut from
 	skbs   []lastSkb // the frame before, per skb
 	places []place   // interfaces, or namespaces, in the order of the packet
+	events []SpanEvent
 	waits  []waitedFor
 	tops   []int32 // by node: the one below the root that it runs in
 }

@@ -21,6 +21,7 @@ type function struct {
 	ret   Return
 	frees bool
 	wait  Wait
+	reads bool
 	text  string // what it does, "" unknown or not wanted
 }
 
@@ -96,6 +97,7 @@ func (c *nameCache) function(addr uint64) *function {
 		f.ret = c.meaning(f.Function)
 		f.frees = frees(f.Name)
 		f.wait = waitAfter(f.Name, f.stage)
+		f.reads = reads(f.Name)
 		bare, _, _ := strings.Cut(f.Name, ".")
 		f.text = c.texts[bare]
 	}

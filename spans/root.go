@@ -30,12 +30,14 @@ func (b *Builder) rootAttrs() {
 		b.placeAttrs()
 		b.headerAttrs(f)
 	}
-	b.senderAttrs()
+	reader := b.firstReader()
+	b.ownerAttrs(reader)
 	b.skbAttrs()
 	b.timeAttrs()
 	b.waitAttrs()
 	b.lossAttrs()
 	t.Spans[0].Attrs = b.cut(from)
+	b.readEvent(reader)
 }
 
 func (b *Builder) protocolAttrs(f *event.Facts) {
@@ -166,14 +168,21 @@ func (b *Builder) headerAttrs(f *event.Facts) {
 	}
 }
 
-// senderAttrs adds the thread that sent the packet. For a received packet the
-// thread that was current is a bystander and says nothing.
-func (b *Builder) senderAttrs() {
+// ownerAttrs adds the thread that sent the packet, of a received one that which
+// read it first. The thread that was current when a packet came is a bystander and
+// says nothing.
+func (b *Builder) ownerAttrs(reader int32) {
 	t := &b.trace
-	if t.Direction != DirectionTx || len(t.Facts) == 0 {
-		return
+	switch {
+	case t.Direction == DirectionTx && len(t.Facts) > 0:
+		b.processAttrs(&t.Facts[0])
+	case t.Direction == DirectionRx && reader > 0:
+		b.processAttrs(t.FactsOf(&t.Spans[reader]))
 	}
-	f := &t.Facts[0]
+}
+
+// processAttrs adds the thread that was current.
+func (b *Builder) processAttrs(f *event.Facts) {
 	if f.TGID == 0 {
 		return
 	}

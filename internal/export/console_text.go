@@ -129,11 +129,27 @@ func appendEndpoint(dst []byte, f *event.Facts, a [16]byte, port uint16) []byte 
 }
 
 // attr gives an attribute of a span, nil when it has none of that key.
-func attr(s *spans.Span, k spans.Key) *spans.Attr {
-	for i := range s.Attrs {
-		if s.Attrs[i].Key == k {
-			return &s.Attrs[i]
+func attr(s *spans.Span, k spans.Key) *spans.Attr { return attrOf(s.Attrs, k) }
+
+// attrOf is attr for any attributes.
+func attrOf(attrs []spans.Attr, k spans.Key) *spans.Attr {
+	for i := range attrs {
+		if attrs[i].Key == k {
+			return &attrs[i]
 		}
 	}
 	return nil
+}
+
+// appendProcess appends the thread and process that attributes name, dd[812], or
+// nothing.
+func appendProcess(dst []byte, attrs []spans.Attr, ascii bool) []byte {
+	pid := attrOf(attrs, spans.KeyProcessPID)
+	if pid == nil {
+		return dst
+	}
+	if a := attrOf(attrs, spans.KeyThreadName); a != nil {
+		dst = appendClean(dst, a.Str, ascii)
+	}
+	return append(strconv.AppendInt(append(dst, '['), pid.Int, 10), ']')
 }

@@ -175,14 +175,7 @@ func (w *tree) appendSubmitter(dst []byte, s *spans.Span) []byte {
 	if attr(s, spans.KeyBlockWriteback) != nil {
 		return append(dst, writeBack...)
 	}
-	pid := attr(s, spans.KeyProcessPID)
-	if pid == nil {
-		return dst
-	}
-	if a := attr(s, spans.KeyThreadName); a != nil {
-		dst = appendClean(dst, a.Str, w.o.ASCII)
-	}
-	return append(strconv.AppendInt(append(dst, '['), pid.Int, 10), ']')
+	return appendProcess(dst, s.Attrs, w.o.ASCII)
 }
 
 // appendDevice appends the name of the partition, else of the device.

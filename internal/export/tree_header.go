@@ -23,6 +23,7 @@ func (w *tree) appendHeader(dst []byte, t *spans.Trace, width int) []byte {
 		w.field(plain, string(appendDetails(nil, f)))
 	}
 	w.field(plain, string(w.appendInterfaces(nil, t)))
+	w.field(plain, string(w.appendProcesses(nil, t)))
 	w.field(plain, string(appendDuration(nil, t.ExitMonoNs-min(t.ExitMonoNs, t.EnterMonoNs), w.signs.micro)))
 	w.field(dim, frames(len(t.Spans)-1-t.Waits))
 	w.ending(t)
@@ -77,6 +78,26 @@ func (w *tree) appendTuple(dst []byte, f *event.Facts) []byte {
 	dst = appendEndpoint(dst, f, f.Source, f.SourcePort)
 	dst = append(append(append(dst, ' '), w.signs.arrow...), ' ')
 	return appendEndpoint(dst, f, f.Destination, f.DestinationPort)
+}
+
+// appendProcesses appends who sent the packet and who read it: ping[259], read by
+// curl[70].
+func (w *tree) appendProcesses(dst []byte, t *spans.Trace) []byte {
+	root := t.Root()
+	if t.Direction == spans.DirectionTx {
+		dst = appendProcess(dst, root.Attrs, w.o.ASCII)
+	}
+	for i := range root.Events {
+		e := &root.Events[i]
+		if e.Name != "read" || attrOf(e.Attrs, spans.KeyProcessPID) == nil {
+			continue
+		}
+		if len(dst) > 0 {
+			dst = append(dst, ", "...)
+		}
+		dst = appendProcess(append(dst, "read by "...), e.Attrs, w.o.ASCII)
+	}
+	return dst
 }
 
 // appendDetails appends what tells packets of one tuple apart.

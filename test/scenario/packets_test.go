@@ -159,6 +159,20 @@ func checkEchoes(t *testing.T, found []*journey, count int, want passage) {
 	}
 }
 
+// checkRead expects a process to have read the packet.
+func checkRead(t *testing.T, j *journey, pid int64, name string) {
+	t.Helper()
+	if len(j.reads) != 1 {
+		t.Errorf("%s was read %d times, want once", j, len(j.reads))
+		return
+	}
+	got := &span{attrs: j.reads[0].attrs}
+	if got.number("process.pid") != pid || got.text("thread.name") != name {
+		t.Errorf("%s was read by %q, process %d, want %q, process %d",
+			j, got.text("thread.name"), got.number("process.pid"), name, pid)
+	}
+}
+
 func checkVethPing(t *testing.T, tr *traffic) {
 	request := leftToRight("packet tx icmp", leftIP, rightIP, "ipv4")
 	requests := echoes(tr.journeys, leftIP, rightIP, 8)
@@ -172,6 +186,7 @@ func checkVethPing(t *testing.T, tr *traffic) {
 		if name := requests[i].root.text("thread.name"); name != "ping" {
 			t.Errorf("%s was sent by %q", requests[i], name)
 		}
+		checkRead(t, replies[i], requests[i].root.number("process.pid"), "ping")
 		checkHandOver(t, requests[i], leftNS, rightNS)
 		checkHandOver(t, replies[i], rightNS, leftNS)
 		// The reply is made while icmp_rcv of the request runs.

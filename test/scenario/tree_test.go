@@ -53,6 +53,7 @@ type journey struct {
 	root  *span
 	spans []*span // of frames, so without the root
 	waits []*span
+	reads []spanEvent // the root's, of which there is one at most
 }
 
 // functions are the names in the order of entry.
@@ -95,6 +96,7 @@ func eachTrace(t *testing.T, path string, visit func(*journey, ptrace.SpanSlice)
 				t.Errorf("trace %s is there twice", j.id)
 			}
 			seen[j.id] = true
+			j.reads = slices.DeleteFunc(eventsOf(scope.Spans())[j.root.id], func(e spanEvent) bool { return e.name != "read" })
 			visit(j, scope.Spans())
 		}
 	}
