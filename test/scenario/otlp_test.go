@@ -91,7 +91,7 @@ func TestOwnTraffic(t *testing.T) {
 	}
 	var sent []string
 	for _, j := range all {
-		for range 1 + len(j.spans) {
+		for range 1 + len(j.spans) + len(j.waits) {
 			sent = append(sent, j.id)
 		}
 	}
