@@ -42,6 +42,24 @@ func (o *Objects) Counters() (Counters, error) {
 	return sum, nil
 }
 
+// OpenSlots counts the frames that were entered and have not returned. Once all is
+// detached their returns are lost: the kernel left out the probe, which kernels
+// before 6.7 do not count, or the call goes on.
+func (o *Objects) OpenSlots() (uint64, error) {
+	slots := o.maps["slots"]
+	indices, states := make([]uint32, slots.MaxEntries()), make([]classicSlot, slots.MaxEntries())
+	var cursor ebpf.MapBatchCursor
+	n, err := slots.BatchLookup(&cursor, indices, states, nil)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return 0, fmt.Errorf("read the open frames: %w", err)
+	}
+	var open uint64
+	for i := range states[:n] {
+		open += uint64(states[i].Busy)
+	}
+	return open, nil
+}
+
 // RecursionMisses sums the runs of our programs that the kernel left out
 // because a program was already running on that CPU. Kernels before 6.7 do not
 // count them for kprobes (https://git.kernel.org/torvalds/c/dd8657894c11): 0.

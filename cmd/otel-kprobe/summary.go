@@ -50,6 +50,10 @@ func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string
 	if err != nil {
 		r.logger.Warn("the summary lacks the probes that recursion left out", "error", err)
 	}
+	open, err := r.kernel.objects.OpenSlots()
+	if err != nil {
+		r.logger.Warn("the summary lacks the calls that had not returned", "error", err)
+	}
 	return map[string]uint64{
 		"ring_full_frames": counters.RingFullFrames,
 		"ring_full_facts":  counters.RingFullFacts,
@@ -57,7 +61,7 @@ func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string
 		"ring_full_ends":   counters.RingFullEnds,
 		"tracked_full":     counters.TrackedFull,
 		"slots_full":       counters.SlotsFull,
-		"returns_lost":     counters.ReturnsLost,
+		"returns_lost":     counters.ReturnsLost + open,
 		"recursion_missed": misses + missed,
 		damagedRecords:     r.pipeline.damaged,
 		"evicted_skbs":     r.capture.evicted,
