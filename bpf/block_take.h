@@ -13,6 +13,20 @@
 #endif
 #define MAX_FLUSH_WAITERS 8
 
+/* Calls callback(number, context) for up to MAX_BIOS bios, until it returns 1. */
+#ifdef NEW_KERNEL
+#define EACH_BIO(callback, context) bpf_loop(MAX_BIOS, callback, context, 0)
+#else
+#define EACH_BIO(callback, context)                  \
+	do {                                         \
+		u32 number;                          \
+                                                     \
+		for (number = 0; number < MAX_BIOS; number++) \
+			if (callback(number, context)) \
+				break;               \
+	} while (0)
+#endif
+
 static __always_inline void send_record(struct block_cpu_state *cpu, const struct block_record *from)
 {
 	struct block_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
@@ -153,15 +167,7 @@ static __always_inline void take_merged(struct request_state *request, u64 bio)
 {
 	struct merged_bios list = {.request = request, .next = bio};
 
-#ifdef NEW_KERNEL
-	bpf_loop(MAX_BIOS, take_next, &list, 0);
-#else
-	u32 i;
-
-	for (i = 0; i < MAX_BIOS; i++)
-		if (take_next(i, &list))
-			break;
-#endif
+	EACH_BIO(take_next, &list);
 }
 
 static __always_inline struct request *request_of_flush_list(struct list_head *entry)
@@ -243,15 +249,7 @@ static __always_inline void forget_bios(u64 bio, u64 rq)
 {
 	struct bio_state *passed;
 
-#ifdef NEW_KERNEL
-	bpf_loop(MAX_BIOS, forget_next, &bio, 0);
-#else
-	u32 i;
-
-	for (i = 0; i < MAX_BIOS; i++)
-		if (forget_next(i, &bio))
-			break;
-#endif
+	EACH_BIO(forget_next, &bio);
 	passed = find_bios(rq);
 	if (passed)
 		release_bios(passed, rq);
