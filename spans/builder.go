@@ -62,6 +62,7 @@ type Builder struct {
 	skbs   []lastSkb // the frame before, per skb
 	places []place   // interfaces, or namespaces, in the order of the packet
 	events []SpanEvent
+	reader int32 // index of the span in which the packet was first read, 0: it was not
 	waits  []waitedFor
 	tops   []int32 // by node: the one below the root that it runs in
 }
@@ -135,7 +136,7 @@ func (b *Builder) reset(j *journey.Journey) {
 		LostFrames: j.LostFrames, Unfinished: j.Unfinished, Evicted: j.Evicted,
 		Incomplete: j.LostFrames > 0 || j.Evicted || j.Incomplete,
 	}
-	b.attrs, b.skbs = b.attrs[:0], b.skbs[:0]
+	b.attrs, b.skbs, b.reader = b.attrs[:0], b.skbs[:0], 0
 	for i := range j.Frames {
 		if f := &j.Frames[i]; f.Flags&event.FrameEntryOnly == 0 && f.ExitMonoNs < f.EnterMonoNs {
 			t.Incomplete = true

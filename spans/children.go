@@ -74,6 +74,7 @@ func (b *Builder) appendSpan(f *event.Frame, nd *node, parent int32, id [8]byte)
 	s := &t.Spans[index]
 	seen := b.note(s)
 	b.childAttrs(s, fn, seen)
+	b.noteReader(index, fn)
 }
 
 // within makes a span at least 1 ns long without letting it stick out of its

@@ -10,30 +10,25 @@ func reads(name string) bool {
 	return false
 }
 
-// firstReader is the index of the span in which the packet was first read, 0 when
-// it was not, or by a thread that is not known.
-func (b *Builder) firstReader() int32 {
-	t := &b.trace
-	for i := 1; i < len(t.Spans); i++ {
-		s := &t.Spans[i]
-		if s.Wait || !b.names.function(s.Frame.Func).reads {
-			continue
-		}
-		if f := t.FactsOf(s); f != nil && f.TGID != 0 && f.TID == s.Frame.TID {
-			return int32(i)
-		}
+// noteReader remembers the first span in which a thread that is known reads.
+func (b *Builder) noteReader(index int, fn *function) {
+	if !fn.reads || b.reader != 0 {
+		return
 	}
-	return 0
+	s := &b.trace.Spans[index]
+	if f := b.trace.FactsOf(s); f != nil && f.TGID != 0 && f.TID == s.Frame.TID {
+		b.reader = int32(index)
+	}
 }
 
 // readEvent puts the reading on the root, as an event.
-func (b *Builder) readEvent(at int32) {
+func (b *Builder) readEvent() {
 	b.events = b.events[:0]
-	if at == 0 {
+	if b.reader == 0 {
 		return
 	}
 	t := &b.trace
-	s := &t.Spans[at]
+	s := &t.Spans[b.reader]
 	from := len(b.attrs)
 	b.processAttrs(t.FactsOf(s))
 	b.add(IntAttr(KeyOffsetNs, int64(s.EnterMonoNs-t.EnterMonoNs)))

@@ -30,14 +30,13 @@ func (b *Builder) rootAttrs() {
 		b.placeAttrs()
 		b.headerAttrs(f)
 	}
-	reader := b.firstReader()
-	b.ownerAttrs(reader)
+	b.ownerAttrs()
 	b.skbAttrs()
 	b.timeAttrs()
 	b.waitAttrs()
 	b.lossAttrs()
 	t.Spans[0].Attrs = b.cut(from)
-	b.readEvent(reader)
+	b.readEvent()
 }
 
 func (b *Builder) protocolAttrs(f *event.Facts) {
@@ -171,13 +170,13 @@ func (b *Builder) headerAttrs(f *event.Facts) {
 // ownerAttrs adds the thread that sent the packet, of a received one that which
 // read it first. The thread that was current when a packet came is a bystander and
 // says nothing.
-func (b *Builder) ownerAttrs(reader int32) {
+func (b *Builder) ownerAttrs() {
 	t := &b.trace
 	switch {
 	case t.Direction == DirectionTx && len(t.Facts) > 0:
 		b.processAttrs(&t.Facts[0])
-	case t.Direction == DirectionRx && reader > 0:
-		b.processAttrs(t.FactsOf(&t.Spans[reader]))
+	case t.Direction == DirectionRx && b.reader != 0:
+		b.processAttrs(t.FactsOf(&t.Spans[b.reader]))
 	}
 }
 
