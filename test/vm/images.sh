@@ -12,8 +12,8 @@ shopt -s nullglob
 . "$(dirname "$0")/lib.sh"
 
 root_packages=(
-	ca-certificates curl e2fsprogs ethtool fio iperf3 iproute2 iputils-ping kmod nftables
-	procps tcpdump wireguard-tools dmsetup blktrace mdadm
+	ca-certificates curl e2fsprogs ethtool fio iperf3 iproute2 iptables iputils-ping kmod
+	nftables procps tcpdump wireguard-tools dmsetup blktrace mdadm
 )
 peer_packages=(bpftrace libbpf-tools pwru)
 
