@@ -1,10 +1,13 @@
 package spans
 
 // reads says whether a function copies a packet's data to the program that reads
-// from a socket. It runs in that program's thread.
+// from a socket, or has it just copied: the copy of a UDP datagram without fragments
+// is inlined into udp_recvmsg, and skb_consume_udp follows it. It runs in that
+// program's thread.
 func reads(name string) bool {
 	switch name {
-	case "skb_copy_datagram_iter", "skb_copy_and_csum_datagram_msg", "skb_copy_and_hash_datagram_iter":
+	case "skb_copy_datagram_iter", "skb_copy_and_csum_datagram_msg", "skb_copy_and_hash_datagram_iter",
+		"skb_consume_udp":
 		return true
 	}
 	return false

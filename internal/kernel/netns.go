@@ -1,69 +1,101 @@
 package kernel
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
-	"time"
 )
 
-// netnsRefresh is the least time between two readings of the directory: an
-// unknown namespace must not make each packet list a directory.
-const netnsRefresh = time.Second
-
 // NetNSNames names network namespaces by their inode numbers, as `ip netns`
-// does. Methods may be called concurrently.
+// does, and those without such a name (containers') by a process in them. Methods
+// may be called concurrently.
 type NetNSNames struct {
-	dir  string
-	self string
-	now  func() time.Time
+	dir  string // where `ip netns` binds namespaces
+	proc string // laid out as /proc
 
 	mu    sync.Mutex
 	names map[uint32]string
-	next  time.Time // when the directory may be read again
 }
 
-// NewNetNSNames names the namespaces that are bound in /run/netns, and this
-// process's own the empty string.
+// NewNetNSNames names the namespaces that are bound in /run/netns or that a
+// process of /proc is in, and this process's own the empty string.
 func NewNetNSNames() *NetNSNames {
-	return &NetNSNames{dir: "/run/netns", self: "/proc/self/ns/net", now: time.Now}
+	return &NetNSNames{dir: "/run/netns", proc: "/proc", names: make(map[uint32]string)}
 }
 
-// Name returns the name of a namespace, empty for this process's own and for
-// those without a name. An unknown number makes it look again, at most once a
-// second.
+// Name returns the name of a namespace: the one of `ip netns`, else command and
+// number of the oldest process in it ("nginx[4711]"), empty for this process's own
+// and for those of which nothing is known. What it has answered once it answers
+// for good; an inode that it has not been asked for makes it look again.
 func (n *NetNSNames) Name(inode uint32) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if name, ok := n.names[inode]; ok {
 		return name
 	}
-	now := n.now()
-	if now.Before(n.next) {
-		return ""
+	n.read()
+	if _, ok := n.names[inode]; !ok {
+		n.names[inode] = "" // or each of its packets would list the directories
 	}
-	n.next = now.Add(netnsRefresh)
-	n.names = n.read()
 	return n.names[inode]
 }
 
-func (n *NetNSNames) read() map[uint32]string {
-	names := make(map[uint32]string)
+// read adds the namespaces that there are by now.
+func (n *NetNSNames) read() {
+	if inode, err := inodeOf(filepath.Join(n.proc, "self/ns/net")); err == nil {
+		n.add(inode, "")
+	}
 	entries, err := os.ReadDir(n.dir)
 	if err != nil {
 		entries = nil // no namespace was ever named
 	}
 	for _, e := range entries {
 		if inode, err := inodeOf(filepath.Join(n.dir, e.Name())); err == nil {
-			names[inode] = e.Name()
+			n.add(inode, e.Name())
 		}
 	}
-	if inode, err := inodeOf(n.self); err == nil {
-		names[inode] = ""
+	n.readOwners()
+}
+
+// readOwners adds the namespaces of processes. A process that ends meanwhile, or
+// that another user has, owns none.
+func (n *NetNSNames) readOwners() {
+	entries, err := os.ReadDir(n.proc)
+	if err != nil {
+		return
 	}
-	return names
+	owners := make(map[uint32]int)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		inode, err := inodeOf(filepath.Join(n.proc, e.Name(), "ns/net"))
+		if err != nil {
+			continue
+		}
+		if old, ok := owners[inode]; !ok || pid < old {
+			owners[inode] = pid
+		}
+	}
+	for inode, pid := range owners {
+		comm, err := os.ReadFile(filepath.Join(n.proc, strconv.Itoa(pid), "comm"))
+		if err == nil {
+			n.add(inode, fmt.Sprintf("%s[%d]", strings.TrimSpace(string(comm)), pid))
+		}
+	}
+}
+
+// add keeps the first name of a namespace.
+func (n *NetNSNames) add(inode uint32, name string) {
+	if _, ok := n.names[inode]; !ok {
+		n.names[inode] = name
+	}
 }
 
 func inodeOf(path string) (uint32, error) {

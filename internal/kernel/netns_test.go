@@ -4,17 +4,26 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 func TestNetNSNames(t *testing.T) {
 	dir := t.TempDir()
-	now := time.Unix(1000, 0)
-	n := &NetNSNames{dir: filepath.Join(dir, "netns"), self: filepath.Join(dir, "self"), now: func() time.Time { return now }}
-	inode := func(name string) uint32 {
-		path := filepath.Join(dir, name)
-		writeFile(t, path, "")
-		i, err := inodeOf(path)
+	n := NewNetNSNames()
+	n.dir, n.proc = filepath.Join(dir, "netns"), filepath.Join(dir, "proc")
+	namespace := func(paths ...string) uint32 {
+		t.Helper()
+		first := filepath.Join(dir, paths[0])
+		writeFile(t, first, "")
+		for _, path := range paths[1:] { // the same inode elsewhere
+			path = filepath.Join(dir, path)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Link(first, path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		i, err := inodeOf(first)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -26,15 +35,19 @@ func TestNetNSNames(t *testing.T) {
 			t.Errorf("Name(%d) = %q, want %q", inode, got, want)
 		}
 	}
-	self := inode("self")
-	check(self, "") // there is no directory yet
-	blue := inode("netns/blue")
-	check(blue, "") // looked less than a second ago
-	now = now.Add(netnsRefresh)
-	check(blue, "blue")
-	check(self, "")
+	check(namespace("proc/self/ns/net", "proc/1/ns/net"), "") // there is no directory of names yet
+	blue := namespace("netns/blue", "proc/20/ns/net")
+	green := namespace("netns/green")
+	box := namespace("proc/120/ns/net", "proc/31/ns/net")
+	for pid, comm := range map[string]string{"1": "init", "20": "ip", "31": "nginx", "120": "sh"} {
+		writeFile(t, filepath.Join(dir, "proc", pid, "comm"), comm+"\n")
+	}
+	check(blue, "blue") // looked just before, and yet found
+	check(box, "nginx[31]")
+	check(green, "green")
 	if err := os.Remove(dir + "/netns/blue"); err != nil {
 		t.Fatal(err)
 	}
-	check(blue, "blue") // its packets may still come
+	check(blue, "blue")             // its packets may still come
+	check(namespace("nowhere"), "") // and nothing knows it
 }

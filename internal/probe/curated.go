@@ -42,6 +42,7 @@ skb_network_protocol validate_xmit_xfrm skb_checksum_help
 __skb_gso_segment tcp_gso_segment skb_segment
 dev_hard_start_xmit loopback_xmit veth_xmit br_dev_xmit vxlan_xmit
 bond_start_xmit dummy_xmit macvlan_start_xmit ipvlan_start_xmit tun_net_xmit vlan_dev_hard_start_xmit wg_xmit
+geneve_xmit ipip_tunnel_xmit ipgre_xmit sit_tunnel_xmit iptunnel_xmit
 start_xmit skb_clone_tx_timestamp skb_tstamp_tx __skb_tstamp_tx xmit_skb skb_to_sgvec __skb_to_sgvec
 `
 
@@ -61,12 +62,13 @@ udp_rcv __udp4_lib_rcv udp_queue_rcv_skb udp_queue_rcv_one_skb __udp_enqueue_sch
 udpv6_rcv __udp6_lib_rcv udpv6_queue_rcv_skb udpv6_queue_rcv_one_skb
 tcp_v4_rcv tcp_v4_do_rcv tcp_v6_rcv tcp_v6_do_rcv tcp_rcv_established tcp_rcv_state_process
 tcp_data_queue tcp_queue_rcv tcp_add_backlog sock_queue_rcv_skb
-skb_copy_datagram_iter
+vxlan_rcv geneve_udp_encap_recv ip_tunnel_rcv wg_receive
+skb_copy_datagram_iter skb_consume_udp
 `
 
 // Between two devices.
 const curatedForward = `
-ip_forward ip_forward_finish ip6_forward
+ip_forward ip_forward_finish ip6_forward ip_error
 br_handle_frame br_handle_frame_finish br_forward __br_forward br_dev_queue_push_xmit br_pass_frame_up
 nf_conntrack_in nf_nat_inet_fn ipt_do_table arp_rcv
 `
@@ -113,13 +115,16 @@ func moduleFunctions() []Candidate {
 		{"vxlan", "vxlan_xmit", 0, xmit},
 		{"vxlan", "vxlan_rcv", 1, xmit},
 		{"geneve", "geneve_xmit", 0, xmit},
+		{"geneve", "geneve_udp_encap_recv", 1, xmit},
 		{"wireguard", "wg_xmit", 0, xmit},
+		{"wireguard", "wg_receive", 1, xmit},
 		{"bonding", "bond_start_xmit", 0, xmit},
 		{"dummy", "dummy_xmit", 0, xmit},
 		{"macvlan", "macvlan_start_xmit", 0, xmit},
 		{"ipvlan", "ipvlan_start_xmit", 0, xmit},
 		{"tun", "tun_net_xmit", 0, xmit},
 		{"8021q", "vlan_dev_hard_start_xmit", 0, xmit},
+		{"ip_tunnel", "ip_tunnel_rcv", 1, xmit},
 		{"ipip", "ipip_tunnel_xmit", 0, xmit},
 		{"ip_gre", "ipgre_xmit", 0, xmit},
 		{"sit", "sit_tunnel_xmit", 0, xmit},
