@@ -82,7 +82,9 @@ type classicFactsRecord struct {
 	TcpFlags        uint8
 	IcmpType        uint8
 	IcmpCode        uint8
-	Pad             [5]uint8
+	Pad             uint8
+	NetworkOffset   uint16
+	NetworkDistance int16
 	Source          [16]uint8
 	Destination     [16]uint8
 	Interface       [16]uint8

@@ -115,6 +115,8 @@ func decodeFacts(raw *[factsRecordBytes]byte, facts *event.Facts) {
 		TCPFlags:        raw[80],
 		ICMPType:        raw[81],
 		ICMPCode:        raw[82],
+		NetworkOffset:   u16(raw[84:]),
+		NetworkLen:      u32(raw[56:]) - uint32(int16(u16(raw[86:]))),
 		Source:          [16]byte(raw[88:104]),
 		Destination:     [16]byte(raw[104:120]),
 		Interface:       [16]byte(raw[120:136]),

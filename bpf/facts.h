@@ -218,6 +218,10 @@ static __noinline void read_facts(struct facts_record *facts, const struct skb_v
 	facts->mark = view->mark;
 	facts->len = view->len;
 	facts->ether_type = bpf_ntohs(BPF_CORE_READ((struct sk_buff *)skb, protocol));
+	if (ip) {
+		facts->network_offset = ip - view->head;
+		facts->network_distance = ip - view->data;
+	}
 	bpf_get_current_comm(facts->comm, sizeof(facts->comm));
 	read_device(facts, skb, view->dev);
 	if (version == 4 && facts->ether_type != 0x0806)

@@ -88,7 +88,9 @@ struct facts_record {
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u8 icmp_code;
-	__u8 pad[5];
+	__u8 pad;
+	__u16 network_offset; /* of the network header in the skb's head, 0: none */
+	__s16 network_distance; /* from data on to it; below 0 when data is past it */
 	__u8 source[16];
 	__u8 destination[16];
 	__u8 interface[16];

@@ -64,6 +64,8 @@ type Builder struct {
 	events []SpanEvent
 	reader int32 // index of the span in which the packet was first read, 0: it was not
 	waits  []waitedFor
+	depths []int32 // by facts: in how many tunnel headers less the packet is than at its first
+	inner  int32   // the largest of depths: there the packet's own header is the outermost
 	tops   []int32 // by node: the one below the root that it runs in
 }
 
@@ -151,9 +153,10 @@ func (b *Builder) packet(j *journey.Journey) {
 	t.Facts = append(t.Facts, j.Facts...)
 	t.Ends = append(t.Ends, j.Ends...)
 	t.settleNamespaces()
+	b.findTunnels()
 	tuple := false
 	for i := range t.Facts {
-		has := t.Facts[i].Flags&event.FactsTuple != 0
+		has := t.Facts[i].Flags&event.FactsTuple != 0 && b.depths[i] == b.inner
 		if t.First < 0 || has && !tuple {
 			t.First = int32(i)
 		}

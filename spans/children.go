@@ -155,7 +155,7 @@ func (b *Builder) changed(was, now *lastSkb) (c Changed) {
 		c |= ChangedNetNS
 	}
 	if !sameTuple(w, f) {
-		c |= ChangedTuple
+		c |= ChangedTuple | b.tunnelChange(was.facts, now.facts)
 	}
 	return c
 }
@@ -221,6 +221,7 @@ func (b *Builder) childFacts(s *Span, seen bool) {
 	}
 	if seen && s.Changed&ChangedTuple != 0 {
 		b.tupleAttrs(f)
+		b.tunnelChangeAttr(s.Changed)
 	}
 }
 

@@ -52,6 +52,13 @@ const (
 	KeyICMPCode
 	KeyICMPID
 	KeyICMPSeq
+	KeyTunnelProtocol
+	KeyTunnelSource
+	KeyTunnelSourcePort
+	KeyTunnelDestination
+	KeyTunnelDestinationPort
+	KeyTunnelDepth
+	KeyTunnelChange
 	KeyDropReason
 	KeyDropLocation
 	KeyDropCount
@@ -154,6 +161,14 @@ var keyNames = [keyCount]string{
 	KeyReturn:       "otel_kprobe.return",
 	KeyWait:         "otel_kprobe.wait",
 	KeyDescription:  "otel_kprobe.description",
+
+	KeyTunnelProtocol:        "otel_kprobe.tunnel.protocol",
+	KeyTunnelSource:          "otel_kprobe.tunnel.source.address",
+	KeyTunnelSourcePort:      "otel_kprobe.tunnel.source.port",
+	KeyTunnelDestination:     "otel_kprobe.tunnel.destination.address",
+	KeyTunnelDestinationPort: "otel_kprobe.tunnel.destination.port",
+	KeyTunnelDepth:           "otel_kprobe.tunnel.depth",
+	KeyTunnelChange:          "otel_kprobe.tunnel.change",
 
 	KeyBlockPartition:           "otel_kprobe.block.partition",
 	KeyBlockOperation:           "otel_kprobe.block.operation",

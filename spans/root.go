@@ -20,6 +20,7 @@ func (b *Builder) rootAttrs() {
 	if f := t.FirstFacts(); f != nil {
 		b.tupleAttrs(f)
 		b.protocolAttrs(f)
+		b.tunnelAttrs()
 	}
 	b.directionAttrs()
 	if t.DropSpan >= 0 {

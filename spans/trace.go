@@ -99,7 +99,7 @@ type Trace struct {
 
 // Changed tells in what a frame's skb differs from the frame before it in the
 // order of Spans (of the same skb). The first frame of an skb has them all.
-type Changed uint8
+type Changed uint16
 
 // What may change from frame to frame.
 const (
@@ -109,6 +109,8 @@ const (
 	ChangedNetNS
 	ChangedTuple
 	ChangedCPU
+	ChangedEncapsulated // with ChangedTuple: the packet is in a tunnel's, or in one more
+	ChangedDecapsulated // with ChangedTuple: it has left one
 )
 
 // Span is one span. Its kind is INTERNAL.

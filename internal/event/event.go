@@ -108,6 +108,8 @@ type Facts struct {
 	TCPFlags        uint8 // the flags byte of the TCP header
 	ICMPType        uint8
 	ICMPCode        uint8
+	NetworkOffset   uint16   // of the network header in the skb's memory, bytes; 0 unknown
+	NetworkLen      uint32   // of the packet from its network header on, bytes; means something with NetworkOffset
 	Source          [16]byte // IPv4 in the first four bytes
 	Destination     [16]byte
 	Interface       [16]byte // name of skb->dev, NUL-terminated

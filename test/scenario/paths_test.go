@@ -23,7 +23,7 @@ const (
 	unroutedIP           = "10.99.9.9" // pba has no route there
 	portShut             = 7098        // nothing listens, in psb
 	portFull             = 7099        // a socket of psb that is read late
-	pathsFilter          = "icmp or udp dst portrange 7098-7099"
+	pathsFilter          = "icmp and not net 10.92.2.0/24 or udp port 6081 or udp dst portrange 7098-7099"
 	floods               = 12
 )
 

@@ -4,7 +4,10 @@ package scenario
 
 import (
 	"slices"
+	"strings"
 	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 // tunnel is one of those between pta and ptb.
@@ -21,8 +24,9 @@ func tunnels() []tunnel {
 			name: "vxlan", device: "px", from: "10.92.1.1", to: "10.92.1.2",
 			order: []string{"vxlan_xmit", "iptunnel_xmit", "ip_local_out", "veth_xmit", "udp_rcv", "vxlan_rcv", "icmp_rcv"},
 		}, {
+			// The filter wants what is around the packet, so that is seen first.
 			name: "geneve", device: "pg", from: "10.92.2.1", to: "10.92.2.2",
-			order: []string{"geneve_xmit", "iptunnel_xmit", "ip_local_out", "veth_xmit", "udp_rcv", "geneve_udp_encap_recv", "icmp_rcv"},
+			order: []string{"ip_local_out", "veth_xmit", "udp_rcv", "geneve_udp_encap_recv", "icmp_rcv"},
 		}, {
 			name: "ipip", device: "pi", from: "10.92.3.1", to: "10.92.3.2",
 			order: []string{"ipip_tunnel_xmit", "iptunnel_xmit", "ip_local_out", "veth_xmit", "ip_tunnel_rcv", "icmp_rcv"},
@@ -55,6 +59,7 @@ func checkTunnel(t *testing.T, p *paths, tn tunnel) {
 	}
 	request := oneEcho(t, p, tn.from, tn.to, 8)
 	checkPassage(t, request, want)
+	checkAround(t, request, tn, "10.91.0.1", "10.91.0.2")
 	checkOrder(t, request, tn.order...)
 	checkWhole(t, request)
 
@@ -63,6 +68,7 @@ func checkTunnel(t *testing.T, p *paths, tn tunnel) {
 	slices.Reverse(want.NetNS)
 	want.Source, want.Target = tn.to, tn.from
 	checkPassage(t, reply, want)
+	checkAround(t, reply, tn, "10.91.0.2", "10.91.0.1")
 	if !lacksReturns(t) {
 		checkOrder(t, reply, tn.order[:len(tn.order)-1]...)
 		checkWhole(t, reply)
@@ -73,5 +79,42 @@ func checkWhole(t *testing.T, j *journey) {
 	t.Helper()
 	if j.root.attrs["otel_kprobe.incomplete"] != nil {
 		t.Errorf("%s is incomplete", j)
+	}
+}
+
+// checkAround expects the root to describe the tunnel, and the functions that first
+// saw the packet in it and out of it to say so.
+func checkAround(t *testing.T, j *journey, tn tunnel, from, to string) {
+	t.Helper()
+	want := map[string]any{"protocol": tn.name, "source.address": from, "destination.address": to}
+	switch tn.name {
+	case "vxlan", "geneve", "wireguard":
+		want["source.port"], want["destination.port"] = int64(51820), int64(51820)
+		if tn.name != "wireguard" { // their source is a hash
+			want["source.port"] = j.root.number("otel_kprobe.tunnel.source.port")
+			want["destination.port"] = map[string]int64{"vxlan": 4789, "geneve": 6081}[tn.name]
+		}
+	}
+	got := map[string]any{}
+	for key, value := range j.root.attrs {
+		if name, ok := strings.CutPrefix(key, "otel_kprobe.tunnel."); ok {
+			got[name] = value
+		}
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("%s: tunnel (-want +got):\n%s", j, diff)
+	}
+	var changes []string
+	for _, s := range j.spans {
+		if change := s.text("otel_kprobe.tunnel.change"); change != "" {
+			changes = append(changes, change+" "+s.text("source.address"))
+		}
+	}
+	order := []string{"encapsulated " + from, "decapsulated " + j.root.text("source.address")}
+	if tn.name == "geneve" {
+		order = order[1:]
+	}
+	if !slices.Equal(changes, order) {
+		t.Errorf("%s: the tunnel's header comes and goes as %v, want %v", j, changes, order)
 	}
 }
