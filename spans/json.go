@@ -59,6 +59,9 @@ func appendSchemaURL(dst []byte, url string) []byte {
 // (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding), ended by
 // a newline.
 func (e *Envelope) AppendJSON(dst []byte, t *Trace) []byte {
+	if e.layers != nil {
+		return e.appendLayeredJSON(dst, t)
+	}
 	dst = append(dst, e.json.head...)
 	for i := range t.Spans {
 		if i > 0 {

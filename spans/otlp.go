@@ -250,6 +250,7 @@ type Envelope struct {
 	tail     []byte // ScopeSpans.schema_url
 	end      []byte // ResourceSpans.schema_url
 	json     jsonEnvelope
+	layers   []*Envelope // by Layer; nil when all spans are of one resource
 }
 
 // NewEnvelope encodes a resource and a scope.
@@ -301,7 +302,12 @@ func (e *Envelope) front() int { return len(e.resource) + 1 + 5 + len(e.scope) }
 
 // Overhead is by how many bytes, at most, a closed message is larger than its
 // spans.
-func (e *Envelope) Overhead() int { return e.front() + len(e.tail) + len(e.end) }
+func (e *Envelope) Overhead() int {
+	if e.layers != nil {
+		return e.layersOverhead()
+	}
+	return e.front() + len(e.tail) + len(e.end)
+}
 
 // Reserve begins a message in a buffer whose old content is given up.
 func (e *Envelope) Reserve(buf []byte) []byte {

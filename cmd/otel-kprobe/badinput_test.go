@@ -84,6 +84,11 @@ func TestBadInput(t *testing.T) {
 		{"unknown exporter", []string{"packets", "--exporter", "zipkin"}, `read --exporter: "zipkin" is none of console, otlp, file`},
 		{"unknown format", []string{"packets", "--format", "xml"}, `read --format: unknown format "xml": use tree, lines or json`},
 		{"format without console", []string{"packets", "--format", "lines", "--otlp"}, "read --format: nothing goes to the console, only to otlp; add --exporter console"},
+		{
+			"layers without a receiver",
+			[]string{"packets", "--services-per-layer"},
+			"read --services-per-layer: services are for receivers of spans, and nothing goes to one; add --otlp or --output FILE",
+		},
 		{"file without name", []string{"packets", "--exporter", "file"}, "export to a file: name it with --output FILE"},
 		{
 			"endpoint without exporter",

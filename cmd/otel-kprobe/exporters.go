@@ -41,7 +41,11 @@ func openOutputs(ctx context.Context, o outputOptions, sys system, logger *slog.
 			out.discard()
 		}
 	}()
-	envelope := spans.NewEnvelope(newResource(ctx, o.host, o.instance, logger), scope())
+	newEnvelope := spans.NewEnvelope
+	if o.settings.perLayer {
+		newEnvelope = spans.NewLayeredEnvelope
+	}
+	envelope := newEnvelope(newResource(ctx, o.host, o.instance, logger), scope())
 	if o.file != nil {
 		exporter, err := export.NewFile(o.file, export.FileOptions{Envelope: envelope, Log: logger, Wait: o.wait})
 		if err != nil {

@@ -80,11 +80,14 @@ func keepAnswer(ctx context.Context, method string, req, reply any, conn *grpc.C
 // upload is an export.Upload. The bytes travel as unknown fields, which the
 // marshaller copies as they are: to the server they are ordinary spans, and
 // nothing is decoded or copied here.
-func (c *otlpClient) upload(ctx context.Context, resourceSpans []byte, _ int) (rejected int64, err error) {
-	message := &tracepb.ResourceSpans{}
-	message.ProtoReflect().SetUnknown(resourceSpans)
+func (c *otlpClient) upload(ctx context.Context, resourceSpans [][]byte, _ int) (rejected int64, err error) {
+	messages := make([]*tracepb.ResourceSpans, len(resourceSpans))
+	for i, content := range resourceSpans {
+		messages[i] = &tracepb.ResourceSpans{}
+		messages[i].ProtoReflect().SetUnknown(content)
+	}
 	var got answer
-	err = c.client.UploadTraces(context.WithValue(ctx, answerKey{}, &got), []*tracepb.ResourceSpans{message})
+	err = c.client.UploadTraces(context.WithValue(ctx, answerKey{}, &got), messages)
 	switch {
 	case !got.taken:
 		err = plainError(err)

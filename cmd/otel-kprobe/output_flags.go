@@ -21,6 +21,7 @@ type outputFlags struct {
 	rawAddrs  bool
 	only      []string
 	describe  bool
+	perLayer  bool
 }
 
 // The names of the exporters, as --exporter takes them.
@@ -44,6 +45,7 @@ func (f *outputFlags) register(flags *pflag.FlagSet) {
 // registerDescribe adds the flag that is about the functions of packets.
 func (f *outputFlags) registerDescribe(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.describe, "describe", false, "say of well-known functions what they do")
+	flags.BoolVar(&f.perLayer, "services-per-layer", false, "give each layer of the kernel a service of its own (\"kernel tcp\"), so that Jaeger colours the picture; for otlp and file")
 }
 
 // outputSettings are outputFlags, checked and completed from the environment.
@@ -55,13 +57,14 @@ type outputSettings struct {
 	rawAddresses        bool
 	only                onlyRules
 	describe            bool
+	perLayer            bool
 	disabled            bool // OTEL_SDK_DISABLED kept the spans from being sent
 	noSpans             bool // the run makes none, so no exporter for them is missed
 }
 
 // settings checks the flags. Every error is the user's to mend.
 func (f *outputFlags) settings(getenv func(string) string) (s outputSettings, err error) {
-	s = outputSettings{path: f.output, endpoint: f.otlp.url, rawAddresses: f.rawAddrs, describe: f.describe}
+	s = outputSettings{path: f.output, endpoint: f.otlp.url, rawAddresses: f.rawAddrs, describe: f.describe, perLayer: f.perLayer}
 	if s.format, err = export.ParseFormat(f.format); err != nil {
 		return s, fmt.Errorf("read --format: %w", err)
 	}
@@ -82,6 +85,8 @@ func (f *outputFlags) settings(getenv func(string) string) (s outputSettings, er
 		return s, errors.New("read --otlp: --exporter does not name otlp, so nothing would be sent; add it or leave --otlp out")
 	case f.set.Changed("format") && !s.console:
 		return s, fmt.Errorf("read --format: nothing goes to the console, only to %s; add --exporter console", strings.Join(names, ", "))
+	case s.perLayer && !s.otlp && !s.file:
+		return s, errors.New("read --services-per-layer: services are for receivers of spans, and nothing goes to one; add --otlp or --output FILE")
 	case !s.otlp:
 		return s, nil
 	}

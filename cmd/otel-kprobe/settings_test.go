@@ -39,6 +39,7 @@ func TestOutputSettings(t *testing.T) {
 		{name: "only", args: []string{"--only", "drops"}, want: outputSettings{console: true, format: export.FormatTree, only: onlyRules{drops: true}}},
 		{name: "raw addresses", args: []string{"--raw-addresses"}, want: outputSettings{console: true, format: export.FormatTree, rawAddresses: true}},
 		{name: "otlp", args: []string{"--otlp"}, want: otlp},
+		{name: "layers", args: []string{"--otlp", "--services-per-layer"}, want: with(func(s *outputSettings) { s.otlp, s.perLayer = true, true })},
 		{name: "otlp host", args: []string{"--otlp=collector"}, want: with(func(s *outputSettings) { s.otlp, s.endpoint = true, "http://collector:4317" })},
 		{name: "otlp host and port", args: []string{"--otlp=[::1]:9"}, want: with(func(s *outputSettings) { s.otlp, s.endpoint = true, "http://[::1]:9" })},
 		{name: "otlp URL", args: []string{"--otlp=https://collector/"}, want: with(func(s *outputSettings) { s.otlp, s.endpoint = true, "https://collector:4317" })},
@@ -87,6 +88,7 @@ func TestOutputSettings(t *testing.T) {
 			var f outputFlags
 			flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 			f.register(flags)
+			f.registerDescribe(flags)
 			if err := flags.Parse(c.args); err != nil {
 				t.Fatal(err)
 			}

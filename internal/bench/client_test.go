@@ -82,9 +82,9 @@ func send(t *testing.T, addr string, opts []otlptracegrpc.Option) {
 			Attrs: []spans.ResourceAttr{{Key: "service.name", Type: spans.TypeString, Str: "otel-kprobe"}},
 		}, spans.Scope{Name: "scope"}),
 		Log: slog.New(slog.DiscardHandler), Wait: true, MaxBatchSpans: 1 << 20, // the bytes decide
-		Upload: func(ctx context.Context, body []byte, _ int) (int64, error) {
+		Upload: func(ctx context.Context, body [][]byte, _ int) (int64, error) {
 			rs := &tracepb.ResourceSpans{}
-			rs.ProtoReflect().SetUnknown(body)
+			rs.ProtoReflect().SetUnknown(body[0])
 			return 0, client.UploadTraces(ctx, []*tracepb.ResourceSpans{rs})
 		},
 	})

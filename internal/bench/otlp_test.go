@@ -170,9 +170,9 @@ func BenchmarkFrameToOTLP(b *testing.B) {
 	}()
 	exp, err := export.NewOTLP(export.OTLPOptions{
 		Envelope: spans.NewEnvelope(spans.Resource{}, spans.Scope{Name: "bench"}), Log: slog.New(slog.DiscardHandler), Wait: true,
-		Upload: func(ctx context.Context, body []byte, _ int) (int64, error) {
+		Upload: func(ctx context.Context, body [][]byte, _ int) (int64, error) {
 			rs := &tracepb.ResourceSpans{}
-			rs.ProtoReflect().SetUnknown(body)
+			rs.ProtoReflect().SetUnknown(body[0])
 			return 0, client.UploadTraces(ctx, []*tracepb.ResourceSpans{rs})
 		},
 	})

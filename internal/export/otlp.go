@@ -22,12 +22,12 @@ const (
 	DefaultUploads       = 2
 )
 
-// Upload sends the content of one ResourceSpans message of so many spans. It
-// keeps nothing of resourceSpans, retries as it sees fit, and returns soon
+// Upload sends a message of so many spans: the content of its ResourceSpans, one
+// unless the envelope is layered. It keeps nothing of resourceSpans, retries as it sees fit, and returns soon
 // after ctx is done. A rejected number above zero is an answer of partial
 // success, with err, if any, as the receiver's reason; with rejected zero an
 // err means that no span arrived.
-type Upload func(ctx context.Context, resourceSpans []byte, spans int) (rejected int64, err error)
+type Upload func(ctx context.Context, resourceSpans [][]byte, spans int) (rejected int64, err error)
 
 // OTLPOptions configure an OTLP exporter; zero values mean the defaults.
 type OTLPOptions struct {
@@ -104,6 +104,9 @@ func (e *OTLP) encode(t *spans.Trace) {
 			}
 		}
 		b.spans++
+		if e.o.Envelope.Layered() {
+			b.layers = append(b.layers, spans.LayerEnd{Layer: t.LayerOf(i), Offset: len(b.buf)})
+		}
 		if b.spans >= e.o.MaxBatchSpans {
 			e.p.enqueue()
 		}
@@ -127,11 +130,23 @@ func (e *OTLP) carry(b *batch, before int) *batch {
 	return b
 }
 
-func (e *OTLP) send(ctx context.Context, b *batch) result {
+// close completes the messages of a batch.
+func (e *OTLP) close(b *batch) (messages [][]byte) {
+	if e.o.Envelope.Layered() {
+		return e.o.Envelope.CloseLayers(b.buf, b.layers)
+	}
 	var message []byte
 	message, b.buf = e.o.Envelope.Close(b.buf)
-	rejected, err := e.o.Upload(ctx, message, b.spans)
-	r := result{bytes: len(message), err: err}
+	return [][]byte{message}
+}
+
+func (e *OTLP) send(ctx context.Context, b *batch) result {
+	messages := e.close(b)
+	rejected, err := e.o.Upload(ctx, messages, b.spans)
+	r := result{err: err}
+	for _, message := range messages {
+		r.bytes += len(message)
+	}
 	switch {
 	case rejected > 0:
 		r.rejected = int(min(rejected, int64(b.spans)))

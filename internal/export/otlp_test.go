@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
@@ -40,15 +41,16 @@ type receiver struct {
 	t  *testing.T
 	mu sync.Mutex
 	// before, if set, runs first and may refuse.
-	before   func(ctx context.Context, n int) (int64, error)
-	sizes    []int // spans per message
-	largest  int   // bytes
-	received []*tracepb.Span
-	together int
-	most     int // uploads at a time
+	before    func(ctx context.Context, n int) (int64, error)
+	sizes     []int // spans per message
+	largest   int   // bytes
+	received  []*tracepb.Span
+	together  int
+	most      int            // uploads at a time
+	byService map[string]int // spans, where it is not nil
 }
 
-func (r *receiver) upload(ctx context.Context, body []byte, n int) (int64, error) {
+func (r *receiver) upload(ctx context.Context, bodies [][]byte, n int) (int64, error) {
 	r.mu.Lock()
 	r.together++
 	r.most = max(r.most, r.together)
@@ -59,19 +61,30 @@ func (r *receiver) upload(ctx context.Context, body []byte, n int) (int64, error
 			return rejected, err
 		}
 	}
-	rs := &tracepb.ResourceSpans{}
-	if err := proto.Unmarshal(body, rs); err != nil {
-		r.t.Errorf("decode message: %v", err)
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	got := rs.ScopeSpans[0].Spans
-	if len(got) != n || rs.Resource.Attributes[0].Value.GetStringValue() != "test" {
-		r.t.Errorf("message has %d spans of %d and resource %v", len(got), n, rs.Resource)
+	spans, bytes := 0, 0
+	for _, body := range bodies {
+		rs := &tracepb.ResourceSpans{}
+		if err := proto.Unmarshal(body, rs); err != nil {
+			r.t.Errorf("decode message: %v", err)
+		}
+		got := rs.ScopeSpans[0].Spans
+		service := rs.Resource.Attributes[0].Value.GetStringValue()
+		if len(bodies) == 1 && service != "test" {
+			r.t.Errorf("message has resource %v", rs.Resource)
+		}
+		if r.byService != nil {
+			r.byService[service] += len(got)
+		}
+		r.received = append(r.received, got...)
+		spans, bytes = spans+len(got), bytes+len(body)
+	}
+	if spans != n {
+		r.t.Errorf("message has %d spans of %d", spans, n)
 	}
 	r.sizes = append(r.sizes, n)
-	r.largest = max(r.largest, len(body))
-	r.received = append(r.received, got...)
+	r.largest = max(r.largest, bytes)
 	return 0, nil
 }
 
@@ -145,6 +158,37 @@ func TestOTLPKeepsMessagesBelowTheLimit(t *testing.T) {
 		}
 	}
 	checkBooks(t, s)
+}
+
+// With a layered envelope each span arrives once, under its layer's resource, and
+// messages stay below the limit with all their resources.
+func TestOTLPLayers(t *testing.T) {
+	r := &receiver{byService: map[string]int{}}
+	const limit = 4000
+	e, _ := newTestOTLP(t, r, func(o *OTLPOptions) {
+		o.MaxBatchBytes, o.Wait, o.Uploads = limit, true, 1
+		o.Envelope = spans.NewLayeredEnvelope(
+			spans.Resource{Attrs: []spans.ResourceAttr{{Key: "service.name", Type: spans.TypeString, Str: "test"}}},
+			spans.Scope{Name: "scope"})
+	})
+	for id := range byte(10) {
+		tr := madeTrace(id, 30, 200)
+		for i := range tr.Spans {
+			tr.Spans[i].Stage = []spans.Stage{spans.StageIP, spans.StageTCP, spans.StageUnknown}[i%3]
+		}
+		e.Export(tr)
+	}
+	if err := e.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	want := map[string]int{"test": 10, "kernel ip": 90, "kernel tcp": 100, "kernel": 100}
+	if diff := cmp.Diff(want, r.byService); diff != "" {
+		t.Errorf("spans by service (-want +got):\n%s", diff)
+	}
+	if r.largest > limit || len(r.sizes) < 2 || e.Stats().Exported != 300 {
+		t.Errorf("largest %d of %d messages, %+v", r.largest, len(r.sizes), e.Stats())
+	}
+	checkBooks(t, e.Stats())
 }
 
 func TestOTLPDropsBatchesWhenTheQueueIsFull(t *testing.T) {

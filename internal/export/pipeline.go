@@ -35,6 +35,7 @@ type batch struct {
 	buf    []byte
 	spans  int
 	traces []traceEnd
+	layers []spans.LayerEnd // of an exporter whose envelope is layered
 }
 
 // traceEnd says where in a batch a trace ends, for a send that may write a
@@ -94,6 +95,7 @@ func (p *pipeline) current() *batch {
 			p.cur = &batch{}
 		}
 		p.cur.buf, p.cur.spans, p.cur.traces = p.o.prepare(p.cur.buf), 0, p.cur.traces[:0]
+		p.cur.layers = p.cur.layers[:0]
 	}
 	return p.cur
 }
