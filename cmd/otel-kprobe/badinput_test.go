@@ -81,6 +81,16 @@ func TestBadInput(t *testing.T) {
 		{"negative duration", []string{"packets", "--duration", "-1s"}, "read --duration: -1s is negative"},
 		{"unknown backend", []string{"packets", "--backend", "fast"}, `read --backend: choose backend "fast": use auto, session, multi or kprobe`},
 		{"unknown backend of functions", []string{"functions", "--backend", "fast"}, `read --backend: choose backend "fast": use auto, session, multi or kprobe`},
+		{
+			"module that is not loaded",
+			[]string{"packets", "--kmods", "no-such"},
+			`read --kmods: module "no_such" is not loaded: see lsmod; what is built into the kernel belongs to vmlinux`,
+		},
+		{
+			"module of functions that is not loaded",
+			[]string{"functions", "--kmods", "no-such"},
+			`read --kmods: module "no_such" is not loaded: see lsmod; what is built into the kernel belongs to vmlinux`,
+		},
 		{"unknown exporter", []string{"packets", "--exporter", "zipkin"}, `read --exporter: "zipkin" is none of console, otlp, file`},
 		{"unknown format", []string{"packets", "--format", "xml"}, `read --format: unknown format "xml": use tree, lines or json`},
 		{"format without console", []string{"packets", "--format", "lines", "--otlp"}, "read --format: nothing goes to the console, only to otlp; add --exporter console"},

@@ -12,6 +12,7 @@ import (
 // newFunctions builds the command functions.
 func newFunctions(sys system) *cobra.Command {
 	backend := "auto"
+	var modules modulesFlag
 	cmd := &cobra.Command{
 		Use:   "functions [flags] [RE2]",
 		Short: "List the kernel functions that would be probed, and why others are not",
@@ -24,14 +25,15 @@ func newFunctions(sys system) *cobra.Command {
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return listFunctions(sys, backend, args)
+			return listFunctions(sys, backend, modules, args)
 		},
 	}
 	cmd.Flags().StringVar(&backend, "backend", backend, "as the backend auto, session, multi or kprobe would")
+	modules.register(cmd.Flags())
 	return cmd
 }
 
-func listFunctions(sys system, backend string, args []string) error {
+func listFunctions(sys system, backend string, named modulesFlag, args []string) error {
 	var (
 		pattern *regexp.Regexp
 		text    string
@@ -43,6 +45,10 @@ func listFunctions(sys system, backend string, args []string) error {
 			return usageError(err)
 		}
 	}
+	modules, err := named.parse()
+	if err != nil {
+		return usageError(err)
+	}
 	if backend, err = backendOf(backend); err != nil {
 		return err
 	}
@@ -50,12 +56,15 @@ func listFunctions(sys system, backend string, args []string) error {
 	if err != nil {
 		return err
 	}
-	selection, err := probe.Select(probe.SystemSources(tracefs), probe.Options{Pattern: pattern, Backend: backend})
+	selection, err := probe.Select(probe.SystemSources(tracefs), probe.Options{Pattern: pattern, Modules: modules, Backend: backend})
 	if err != nil {
 		return err
 	}
 	if err := readerGone(probe.WriteTable(sys.stdout, selection)); err != nil {
 		return err
+	}
+	if err := selection.HasModules(modules, text); err != nil {
+		return usageError(err)
 	}
 	return usageError(selection.Usable(text))
 }

@@ -104,10 +104,14 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 	sources.Symbols = symbols
 	selection, err := probe.Select(sources, probe.Options{
 		Pattern: s.function,
+		Modules: s.modules,
 		Backend: string(backend),
 	})
 	if err != nil {
 		return selection, err
+	}
+	if err := selection.HasModules(s.modules, s.funcText); err != nil {
+		return selection, usageError(err)
 	}
 	if err := selection.Usable(s.funcText); err != nil {
 		return selection, usageError(err)

@@ -39,6 +39,9 @@ type Options struct {
 	// Pattern has to match the name of a function (CompilePattern); nil means
 	// all functions, or the curated ones with BackendKprobe.
 	Pattern *regexp.Regexp
+	// Modules are those whose functions are looked at, Kernel for the kernel image;
+	// nil means all. Of modules that are named, BackendKprobe takes all functions.
+	Modules []string
 	// Backend is one of the Backend constants.
 	Backend string
 	// Arch is a GOARCH; empty is that of this program.
@@ -84,14 +87,7 @@ func Select(src Sources, opts Options) (Selection, error) {
 
 // candidates scans vmlinux and the modules and keeps what the options ask for.
 func candidates(src Sources, opts Options) ([]Candidate, error) {
-	keep := func(name string) bool { return opts.Pattern.MatchString(name) }
-	if opts.Pattern == nil {
-		keep = func(string) bool { return true }
-		if opts.Backend == BackendKprobe {
-			names := curated()
-			keep = func(name string) bool { return names[name] }
-		}
-	}
+	keep := opts.wanted()
 	vmlinux, err := kernel.ReadBTF(src.BTFDir, "vmlinux", nil)
 	if err != nil {
 		return nil, err
@@ -107,7 +103,7 @@ func candidates(src Sources, opts Options) ([]Candidate, error) {
 	}
 	var kept []Candidate
 	for _, c := range slices.Concat(found, fromModules, unlisted()) {
-		if keep(c.Name) {
+		if keep(c) {
 			kept = append(kept, c)
 		}
 	}
