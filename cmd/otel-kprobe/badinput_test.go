@@ -91,6 +91,16 @@ func TestBadInput(t *testing.T) {
 			[]string{"functions", "--kmods", "no-such"},
 			`read --kmods: module "no_such" is not loaded: see lsmod; what is built into the kernel belongs to vmlinux`,
 		},
+		{
+			"missing types of the kernel",
+			[]string{"packets", "--kernel-btf", "/no/such"},
+			"read --kernel-btf: read kernel types: open /no/such: no such file or directory",
+		},
+		{
+			"garbled types of the kernel",
+			[]string{"functions", "--kernel-btf", "/proc/version"},
+			"read --kernel-btf: read kernel types of /proc/version: damaged or foreign BTF: magic 0x694c",
+		},
 		{"unknown exporter", []string{"packets", "--exporter", "zipkin"}, `read --exporter: "zipkin" is none of console, otlp, file`},
 		{"unknown format", []string{"packets", "--format", "xml"}, `read --format: unknown format "xml": use tree, lines or json`},
 		{"format without console", []string{"packets", "--format", "lines", "--otlp"}, "read --format: nothing goes to the console, only to otlp; add --exporter console"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"regexp"
 
 	"github.com/spf13/cobra"
@@ -11,8 +12,7 @@ import (
 
 // newFunctions builds the command functions.
 func newFunctions(sys system) *cobra.Command {
-	backend := "auto"
-	var modules modulesFlag
+	var f functionsFlags
 	cmd := &cobra.Command{
 		Use:   "functions [flags] [RE2]",
 		Short: "List the kernel functions that would be probed, and why others are not",
@@ -25,15 +25,23 @@ func newFunctions(sys system) *cobra.Command {
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return listFunctions(sys, backend, modules, args)
+			return listFunctions(sys, f, args)
 		},
 	}
-	cmd.Flags().StringVar(&backend, "backend", backend, "as the backend auto, session, multi or kprobe would")
-	modules.register(cmd.Flags())
+	cmd.Flags().StringVar(&f.backend, "backend", "auto", "as the backend auto, session, multi or kprobe would")
+	f.modules.register(cmd.Flags())
+	registerKernelBTF(cmd.Flags(), &f.kernelBTF)
 	return cmd
 }
 
-func listFunctions(sys system, backend string, named modulesFlag, args []string) error {
+// functionsFlags are the flags of functions as they were given.
+type functionsFlags struct {
+	backend   string
+	modules   modulesFlag
+	kernelBTF string
+}
+
+func listFunctions(sys system, f functionsFlags, args []string) error {
 	var (
 		pattern *regexp.Regexp
 		text    string
@@ -45,18 +53,21 @@ func listFunctions(sys system, backend string, named modulesFlag, args []string)
 			return usageError(err)
 		}
 	}
-	modules, err := named.parse()
-	if err != nil {
+	modules, err := f.modules.parse()
+	if err := cmp.Or(err, checkKernelBTF(f.kernelBTF)); err != nil {
 		return usageError(err)
 	}
-	if backend, err = backendOf(backend); err != nil {
+	backend, err := backendOf(f.backend, f.kernelBTF)
+	if err != nil {
 		return err
 	}
 	tracefs, err := kernel.TracefsDir()
 	if err != nil {
 		return err
 	}
-	selection, err := probe.Select(probe.SystemSources(tracefs), probe.Options{Pattern: pattern, Modules: modules, Backend: backend})
+	sources := probe.SystemSources(tracefs)
+	sources.Vmlinux = f.kernelBTF
+	selection, err := probe.Select(sources, probe.Options{Pattern: pattern, Modules: modules, Backend: backend})
 	if err != nil {
 		return err
 	}
@@ -70,14 +81,14 @@ func listFunctions(sys system, backend string, named modulesFlag, args []string)
 }
 
 // backendOf is the name of the backend that packets would take for --backend.
-func backendOf(name string) (string, error) {
+func backendOf(name, kernelBTF string) (string, error) {
 	if name != "auto" {
 		if _, err := probe.ParseBackend(name); err != nil {
 			return "", usageErrorf("read --backend: %w", err)
 		}
 		return name, nil
 	}
-	findings := kernel.Check()
+	findings := kernel.CheckWith(kernelBTF)
 	if err := kernel.CannotTrace(findings); err != nil {
 		return "", err
 	}

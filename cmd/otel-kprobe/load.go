@@ -37,7 +37,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	if err != nil {
 		return nil, err
 	}
-	types := readKernelTypes()
+	types := readKernelTypes(s.kernelBTF)
 	symbols := kernel.LazySymbols(kernel.KallsymsPath)
 	selection, err := selectFunctions(backend, s, symbols)
 	if err != nil {
@@ -79,7 +79,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 // chooseBackend takes the one that was asked for, or the best that there is; why
 // says what keeps that from being the best of all.
 func chooseBackend(s packetsSettings) (backend probe.Backend, why string, err error) {
-	findings := kernel.Check()
+	findings := kernel.CheckWith(s.kernelBTF)
 	if err := kernel.CannotTrace(findings); err != nil {
 		return "", "", err
 	}
@@ -101,7 +101,7 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 		return probe.Selection{}, err
 	}
 	sources := probe.SystemSources(tracefs)
-	sources.Symbols = symbols
+	sources.Symbols, sources.Vmlinux = symbols, s.kernelBTF
 	selection, err := probe.Select(sources, probe.Options{
 		Pattern: s.function,
 		Modules: s.modules,
@@ -155,9 +155,9 @@ type kernelTypes struct {
 // readKernelTypes begins to read the kernel's BTF and gives what waits for it.
 // It takes as long as choosing the functions, which other readers of BTF do:
 // this one is the library's, which also relocates programs by it.
-func readKernelTypes() func() (kernelTypes, error) {
+func readKernelTypes(file string) func() (kernelTypes, error) {
 	read := sync.OnceValues(func() (kernelTypes, error) {
-		spec, err := btf.LoadKernelSpec()
+		spec, err := loadTypes(file)
 		if err != nil {
 			return kernelTypes{}, fmt.Errorf("read the kernel's BTF: %w", err)
 		}

@@ -23,8 +23,9 @@ type liveNames struct {
 
 var _ spans.Names = (*liveNames)(nil)
 
-// newLiveNames takes the symbols from where the selection of functions has them.
-func newLiveNames(read func() (*kernel.Symbols, error), logger *slog.Logger) *liveNames {
+// newLiveNames takes the symbols from where the selection of functions has them, and
+// the types of the kernel from kernelBTF (kernel.ReadVmlinuxBTF).
+func newLiveNames(read func() (*kernel.Symbols, error), kernelBTF string, logger *slog.Logger) *liveNames {
 	return &liveNames{
 		symbols: sync.OnceValue(func() *kernel.Symbols {
 			symbols, err := read()
@@ -34,7 +35,7 @@ func newLiveNames(read func() (*kernel.Symbols, error), logger *slog.Logger) *li
 			return symbols
 		}),
 		reasons: sync.OnceValue(func() kernel.DropReasons {
-			reasons, err := readDropReasons()
+			reasons, err := readDropReasons(kernelBTF)
 			if err != nil {
 				logger.Warn("some drop reasons are shown by number only", "error", err)
 			}
@@ -52,12 +53,15 @@ func (n *liveNames) warm() {
 
 // readDropReasons reads the kernel's reasons and those of its loaded modules.
 // With an error, those are given that could be read.
-func readDropReasons() (kernel.DropReasons, error) {
-	vmlinux, err := kernel.ReadBTF(kernel.BTFDir, "vmlinux", nil)
+func readDropReasons(kernelBTF string) (kernel.DropReasons, error) {
+	vmlinux, err := kernel.ReadVmlinuxBTF(kernelBTF, kernel.BTFDir)
 	if err != nil {
 		return kernel.DropReasons{}, err
 	}
 	names, err := kernel.ModulesWithBTF(kernel.BTFDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // types of the kernel come from a file, those of modules from nowhere
+	}
 	errs := []error{err}
 	var modules []*kernel.RawBTF
 	for _, name := range names {

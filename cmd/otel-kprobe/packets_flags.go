@@ -19,6 +19,7 @@ type packetsFlags struct {
 
 	function  string
 	modules   modulesFlag
+	kernelBTF string
 	netns     string
 	ifname    string
 	mark      string
@@ -31,6 +32,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	f.output.registerDescribe(flags)
 	flags.StringVar(&f.function, "filter-func", "", "probe only the functions whose whole name matches this `RE2` expression")
 	f.modules.register(flags)
+	registerKernelBTF(flags, &f.kernelBTF)
 	flags.StringVar(&f.netns, "filter-netns", "", "follow only packets in this network namespace: a `PATH`, inode:N, or a name of 'ip netns'")
 	flags.StringVar(&f.ifname, "filter-ifname", "", "follow only packets that pass the interface of this `NAME`")
 	flags.StringVar(&f.mark, "filter-mark", "", "follow only packets with this skb mark, `V[/MASK]`")
@@ -48,6 +50,7 @@ type packetsSettings struct {
 	function  *regexp.Regexp
 	funcText  string
 	modules   []string // see probe.Options
+	kernelBTF string   // a file, see kernel.ReadVmlinuxBTF
 	netns     uint32
 	ifname    string
 	mark      filter.Mark
@@ -61,6 +64,7 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		run:       f.run,
 		pcapText:  strings.Join(args, " "),
 		funcText:  f.function,
+		kernelBTF: f.kernelBTF,
 		ifname:    f.ifname,
 		backend:   f.backend,
 		entryOnly: f.entryOnly,
@@ -94,6 +98,9 @@ func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {
 		}
 	}
 	if s.modules, err = f.modules.parse(); err != nil {
+		return err
+	}
+	if err := checkKernelBTF(f.kernelBTF); err != nil {
 		return err
 	}
 	if f.netns != "" {

@@ -52,7 +52,7 @@ func (r *packetsRun) start(ctx context.Context) (err error) {
 		return err
 	}
 	r.own.excludeIn(r.kernel.objects)
-	names := newLiveNames(r.kernel.symbols, r.logger)
+	names := newLiveNames(r.kernel.symbols, r.settings.kernelBTF, r.logger)
 	go names.warm() // nobody waits for it but the first trace
 	err = r.connect(r.kernel.objects.Ring(), func(recorder *recording.Writer) pipelineNames {
 		return pipelineNames{names: recordedNames(names, recorder)}

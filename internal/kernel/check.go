@@ -24,14 +24,21 @@ type checker struct {
 	haveRing func() error // nil, an error that is ebpf.ErrNotSupported, or another
 	memlock  func() (unlimited bool, err error)
 
+	btfFile string // see CheckWith
+
 	caps  capabilities
 	types *RawBTF // nil when vmlinux has none
 }
 
 // Check looks at the running kernel and at what this process may do with it.
 // It attaches nothing. It does not fail: what cannot be told is StatusUnknown.
-func Check() []Finding {
+func Check() []Finding { return CheckWith("") }
+
+// CheckWith is Check where a file holds the types of the kernel (ReadVmlinuxBTF);
+// empty: the kernel has them itself.
+func CheckWith(btfFile string) []Finding {
 	c := checker{
+		btfFile:  btfFile,
 		arch:     runtime.GOARCH,
 		haveRing: func() error { return features.HaveMapType(ebpf.RingBuf) },
 		memlock:  memlockUnlimited,
@@ -145,14 +152,19 @@ func (c *checker) paranoid() bool {
 
 func (c *checker) btf() Finding {
 	f := Finding{Name: FindingBTF, Status: StatusOK}
-	types, err := ReadBTF(c.path("/sys/kernel/btf"), "vmlinux", nil)
+	types, err := ReadVmlinuxBTF(c.btfFile, c.path("/sys/kernel/btf"))
 	switch {
+	case err == nil && c.btfFile != "":
+		c.types = types
+		f.Detail = fmt.Sprintf("%d types in %s", types.NextID()-1, c.btfFile)
 	case err == nil:
 		c.types = types
 		f.Detail = fmt.Sprintf("%d types in /sys/kernel/btf/vmlinux", types.NextID()-1)
+	case c.btfFile != "":
+		f.Status, f.Detail, f.Fix = StatusMissing, err.Error(), "name the file with the types of the kernel that runs"
 	case errors.Is(err, os.ErrNotExist):
 		f.Status, f.Detail = StatusMissing, "this kernel describes no types (no /sys/kernel/btf/vmlinux)"
-		f.Fix = "use a kernel with CONFIG_DEBUG_INFO_BTF=y"
+		f.Fix = "use a kernel with CONFIG_DEBUG_INFO_BTF=y; packets takes a file with its types, too (--kernel-btf)"
 	default:
 		f.Status, f.Detail = StatusMissing, err.Error()
 		f.Fix = "make /sys/kernel/btf/vmlinux readable, or report this with the kernel's release"

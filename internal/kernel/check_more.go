@@ -130,6 +130,10 @@ func (c *checker) session() Finding {
 	switch {
 	case multi.Status != StatusOK:
 		f.Status, f.Detail, f.Fix = multi.Status, multi.Detail, multi.Fix
+	case !c.exists("/sys/kernel/btf/vmlinux"):
+		f.Status, f.Detail = StatusMissing, "this kernel describes no types, which its functions for programs need"
+		f.Cost = "a second probe for the return of each function"
+		f.Fix = "use a kernel with CONFIG_DEBUG_INFO_BTF=y"
 	case !c.types.HasFunc("bpf_session_cookie") || !c.types.HasFunc("bpf_session_is_return"):
 		f.Status, f.Detail = StatusMissing, "this kernel is older than kprobe.session"
 		f.Cost = "a second probe for the return of each function"

@@ -245,7 +245,7 @@ func TestCannotTraceBlock(t *testing.T) {
 		"no completion":   "this kernel has no tracepoint block_rq_complete; use a kernel with CONFIG_BLOCK=y and CONFIG_TRACEPOINTS=y",
 		"too old":         "kernel 4.19.0 is too old; boot Linux 5.10 or later",
 		"other cpu":       "the architecture riscv64 is not supported; run it on amd64",
-		"no BTF":          "this kernel describes no types (no /sys/kernel/btf/vmlinux); use a kernel with CONFIG_DEBUG_INFO_BTF=y",
+		"no BTF":          "this kernel describes no types (no /sys/kernel/btf/vmlinux); use a kernel with CONFIG_DEBUG_INFO_BTF=y; packets takes a file with its types, too (--kernel-btf)",
 		"damaged BTF":     "read kernel types of vmlinux: damaged or foreign BTF: 3 bytes hold no header; make /sys/kernel/btf/vmlinux readable, or report this with the kernel's release",
 		"confidentiality": "kernel lockdown is in mode confidentiality, which forbids BPF to read kernel memory; boot with lockdown=integrity or without lockdown",
 		"unprivileged":    "this process may not trace the kernel: it lacks CAP_BPF and CAP_PERFMON; run it as root, for example with sudo, or with CAP_BPF, CAP_PERFMON, CAP_SYSLOG and CAP_DAC_READ_SEARCH",

@@ -15,6 +15,7 @@ import (
 // Sources says where Select reads what it knows of the kernel.
 type Sources struct {
 	BTFDir    string // laid out as /sys/kernel/btf
+	Vmlinux   string // a file with the types of the kernel image, empty: BTFDir has them
 	Tracefs   string // holds available_filter_functions and, perhaps, ..._addrs
 	Blacklist string // laid out as /sys/kernel/debug/kprobes/blacklist; need not exist
 	// Symbols gives the kernel's symbols (kernel.LazySymbols, so that others
@@ -88,7 +89,7 @@ func Select(src Sources, opts Options) (Selection, error) {
 // candidates scans vmlinux and the modules and keeps what the options ask for.
 func candidates(src Sources, opts Options) ([]Candidate, error) {
 	keep := opts.wanted()
-	vmlinux, err := kernel.ReadBTF(src.BTFDir, "vmlinux", nil)
+	vmlinux, err := kernel.ReadVmlinuxBTF(src.Vmlinux, src.BTFDir)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +115,9 @@ func candidates(src Sources, opts Options) ([]Candidate, error) {
 // a kernel without module BTF.
 func scanModules(scanner *Scanner, btfDir string) ([]Candidate, error) {
 	modules, err := kernel.ModulesWithBTF(btfDir)
+	if errors.Is(err, fs.ErrNotExist) { // a file stands in for the kernel's own types
+		return moduleFunctions(), nil
+	}
 	if err != nil {
 		return nil, err
 	}
