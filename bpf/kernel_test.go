@@ -85,6 +85,7 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 		"plain":      {},
 		"entry only": {EntryOnly: true},
 		"filters":    {NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo"},
+		"extras":     {Extras: allExtras()},
 	}
 	for _, way := range loadings(t, types) {
 		for name, o := range variants {

@@ -144,9 +144,10 @@ func (p *pipeline) record(raw []byte) {
 		p.came++
 		p.lastMonoNs = max(p.lastMonoNs, p.event.Block.CompleteMonoNs)
 	}
-	if p.event.Kind >= event.KindRequest {
+	switch p.event.Kind {
+	case event.KindRequest, event.KindBio, event.KindMerge, event.KindRequeue:
 		p.blocks.Add(&p.event)
-	} else {
+	default:
 		p.tracker.Add(&p.event)
 	}
 }
