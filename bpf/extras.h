@@ -166,9 +166,13 @@ static __always_inline void head_fields(struct fields_record *record, const stru
 	record->bytes = 0;
 }
 
+/* Keeps clang from deriving a value anew behind a check of it, where the verifier knows no bound. */
+#define AS_IT_IS(value) asm volatile("" : "+r"(value))
+
 /* Sends the record with so many bytes of data. */
-static __always_inline void send_fields(struct cpu_state *cpu, struct fields_record *record, u32 bytes)
+static __always_inline void send_fields(struct cpu_state *cpu, struct fields_record *record, u64 bytes)
 {
+	AS_IT_IS(bytes);
 	if (bytes > EXTRA_BYTES)
 		return;
 	record->bytes = bytes;
@@ -203,8 +207,8 @@ static __noinline void send_payload(const struct tracked_skb *state, const struc
 {
 	struct cpu_state *cpu = this_cpu_state();
 	struct fields_record *record;
-	u32 zero = 0, bytes;
-	u64 start;
+	u64 start, bytes;
+	u32 zero = 0;
 
 	record = bpf_map_lookup_elem(&field_rooms, &zero);
 	if (!cpu || !state || !view || !record)
@@ -215,10 +219,11 @@ static __noinline void send_payload(const struct tracked_skb *state, const struc
 	bytes = bytes_from(start, view->data, view->len - view->data_len);
 	if (bytes > extras.payload_bytes)
 		bytes = extras.payload_bytes;
-	if (!bytes || bytes > EXTRA_BYTES)
-		return;
 	head_fields(record, state, skb, bpf_ktime_get_ns());
 	record->flags = FIELDS_PAYLOAD;
+	AS_IT_IS(bytes);
+	if (!bytes || bytes > EXTRA_BYTES)
+		return;
 	if (!bpf_probe_read_kernel(record->data, bytes, (void *)start))
 		send_fields(cpu, record, bytes);
 }

@@ -19,6 +19,7 @@ const (
 	KeyThreadName
 	KeyCPULogicalNumber
 	KeyCodeFunctionName
+	KeyCodeStacktrace
 	KeyErrorType
 	KeySystemDevice
 	KeyDiskIODirection
@@ -84,6 +85,10 @@ const (
 	KeyCgroupPath
 	KeyWait
 	KeyDescription
+	KeyCaller
+	KeySkbFields
+	KeyPayload
+	KeyPayloadSensitive
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
 	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey
 	keyCount          = KeyWaitDurations + Key(waitCount) - 1
@@ -111,6 +116,7 @@ var keyNames = [keyCount]string{
 	KeyThreadName:           "thread.name",
 	KeyCPULogicalNumber:     "cpu.logical_number",
 	KeyCodeFunctionName:     "code.function.name",
+	KeyCodeStacktrace:       "code.stacktrace",
 	KeyErrorType:            "error.type",
 	KeySystemDevice:         "system.device",
 	KeyDiskIODirection:      "disk.io.direction",
@@ -154,6 +160,11 @@ var keyNames = [keyCount]string{
 	KeyReturn:       "otel_kprobe.return",
 	KeyWait:         "otel_kprobe.wait",
 	KeyDescription:  "otel_kprobe.description",
+
+	KeyCaller:           "otel_kprobe.caller",
+	KeySkbFields:        "otel_kprobe.skb.fields",
+	KeyPayload:          "otel_kprobe.payload",
+	KeyPayloadSensitive: "otel_kprobe.payload.sensitive",
 
 	KeyBlockPartition:           "otel_kprobe.block.partition",
 	KeyBlockOperation:           "otel_kprobe.block.operation",

@@ -50,6 +50,8 @@ type pipelineNames struct {
 	blockNames spans.BlockNames
 	// statusBefore610 is spans.BlockOptions.StatusBefore610.
 	statusBefore610 bool
+	// skbFields is spans.Options.SkbFields.
+	skbFields []event.SkbField
 }
 
 type pipelineOptions struct {
@@ -73,6 +75,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 			Seed:         o.seed,
 			RawAddresses: o.rawAddresses,
 			Describe:     o.describe,
+			SkbFields:    o.skbFields,
 		}),
 		requests: spans.NewRequestBuilder(spans.BlockOptions{
 			Names:           o.blockNames,
