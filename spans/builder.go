@@ -68,6 +68,7 @@ type Builder struct {
 	waits  []waitedFor
 	tops   []int32 // by node: the one below the root that it runs in
 	extras extras
+	lines  []string // of a stack
 }
 
 // lastSkb is what the latest frame of one skb showed.

@@ -116,116 +116,12 @@ func (b *Builder) childExtras(s *Span) {
 			b.add(StringAttr(KeyCaller, caller))
 		}
 		if stack := b.extras.stackOf(&s.Frame, event.StackFrame); stack != nil {
-			b.add(StringAttr(KeyCodeStacktrace, b.stackText(stack)))
+			b.add(StringAttr(KeyCodeStacktrace, b.stackText(stack, int32(len(b.trace.Spans)-1))))
 		}
 	}
 	if i := b.extras.valuesOf(&s.Frame); i >= 0 {
 		b.fieldAttrs(i)
 	}
-}
-
-// caller names where a frame returns to, "" unknown. A function that another one
-// jumped to finds its return address where that one had it: in the same place on
-// the stack. There may stand the kernel's trampoline by then, for the return of
-// the first is probed; so the first one's caller, read before that, is the answer.
-func (b *Builder) caller(s *Span) string {
-	for {
-		addresses := b.extras.stackOf(&s.Frame, event.StackCaller)
-		if len(addresses) == 0 {
-			return ""
-		}
-		text := b.names.place(addresses[0])
-		if !isReturnTrampoline(text) {
-			return text
-		}
-		p := &b.trace.Spans[s.ParentIndex]
-		if s.ParentIndex <= 0 || p.Frame.Stack != s.Frame.Stack {
-			return ""
-		}
-		s = p
-	}
-}
-
-// isReturnTrampoline says whether a place is where functions return to whose
-// return is probed, on some kernel.
-func isReturnTrampoline(place string) bool {
-	symbol, _, _ := strings.Cut(place, "+")
-	switch symbol {
-	case "kretprobe_trampoline", "__kretprobe_trampoline", "arch_rethook_trampoline", "return_to_handler":
-		return true
-	}
-	return false
-}
-
-// stackText gives a line for each address.
-func (b *Builder) stackText(addresses []uint64) string {
-	var text strings.Builder
-	for i, a := range addresses {
-		if i > 0 {
-			text.WriteByte('\n')
-		}
-		place := b.names.place(a)
-		if place == "" {
-			place = "unknown function"
-		}
-		text.WriteString(place)
-	}
-	return text.String()
-}
-
-// dropStack gives the span of a drop the stack on which it happened: its first
-// one, where there are several.
-func (b *Builder) dropStack(at int32, e *event.End) {
-	addresses := b.extras.dropOf(e)
-	if len(addresses) == 0 {
-		return
-	}
-	stack := b.stackText(b.withoutTracing(addresses, e.Location))
-	if b.extras.stack == "" && at == b.trace.DropSpan {
-		b.extras.stack = stack
-	}
-	if at == 0 {
-		return // rootExtras does
-	}
-	s := &b.trace.Spans[at]
-	for i := range s.Attrs {
-		if s.Attrs[i].Key != KeyCodeStacktrace {
-			continue
-		}
-		if b.extras.stackOf(&s.Frame, event.StackFrame) != nil { // that of its entry, which says less
-			s.Attrs[i].Str = stack
-		}
-		return
-	}
-	from := len(b.attrs)
-	b.attrs = append(b.attrs, s.Attrs...)
-	b.add(StringAttr(KeyCodeStacktrace, stack))
-	s.Attrs = b.cut(from)
-}
-
-// withoutTracing cuts off the functions that ran the BPF program: what is above
-// the function that reported the drop, which is the callee of the location.
-func (b *Builder) withoutTracing(addresses []uint64, location uint64) []uint64 {
-	if i := slices.Index(addresses, location); i > 0 {
-		return addresses[i-1:]
-	}
-	for i, a := range addresses {
-		if !isTracing(b.names.place(a)) {
-			return addresses[i:]
-		}
-	}
-	return addresses
-}
-
-// isTracing says whether a place is in what the kernel runs a program of a
-// tracepoint by.
-func isTracing(place string) bool {
-	for _, prefix := range [...]string{"bpf_", "__bpf_", "__traceiter_", "perf_trace_", "trace_"} {
-		if strings.HasPrefix(place, prefix) {
-			return true
-		}
-	}
-	return place == "" || strings.HasSuffix(place, " [bpf]")
 }
 
 // place names a return address as symbol+0xoffset, with its module if it is in

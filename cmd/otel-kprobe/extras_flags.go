@@ -27,7 +27,7 @@ type extrasFlags struct {
 }
 
 func (f *extrasFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.stack, "stack", "", "add the kernel stack of `drops`, or of all functions too (all)")
+	flags.StringVar(&f.stack, "stack", "", "add the kernel stack: `WHICH` is drops, or all for that of every function too")
 	flags.BoolVar(&f.caller, "caller", false, "add to each function where it was called from")
 	flags.StringVar(&f.fields, "skb-fields", "", "add these members of the skb where they change, a `LIST` like skb->hash,skb->dev->ifindex")
 	flags.StringVar(&f.payload, "payload", "", "add the first `N` bytes of each packet from its IP header on, 1 to 256: they may be secret")
@@ -68,11 +68,11 @@ func (f *extrasFlags) settings() (s extrasSettings, err error) {
 
 // resolve finds the fields in the kernel's types. What is not there is the user's
 // to mend. The second result says how the pipeline reads what the first asks for.
-func (s *extrasSettings) resolve(types *btf.Spec) (bpf.Extras, []event.SkbField, error) {
+func (s *extrasSettings) resolve(types *btf.Spec, entryOnly bool) (bpf.Extras, []event.SkbField, error) {
 	x := bpf.Extras{
 		StackDrops:  s.stack != "",
 		StackFrames: s.stack == stackAll,
-		Caller:      s.caller,
+		Caller:      s.caller || s.stack != "" && !entryOnly && !unwindsReturnProbes(types),
 		Payload:     s.payload,
 	}
 	paths, err := kernel.ResolveSkbFields(types, s.fields)
@@ -85,4 +85,18 @@ func (s *extrasSettings) resolve(types *btf.Spec) (bpf.Extras, []event.SkbField,
 		x.Fields = append(x.Fields, bpf.FieldPath{Offsets: p.Offsets, Bytes: uint16(p.Field.Bytes), At: p.Field.At})
 	}
 	return x, fields, nil
+}
+
+// unwindsReturnProbes says whether the kernel's stacks go on behind a function
+// whose return is probed, as they do since Linux 5.16
+// (https://git.kernel.org/torvalds/c/19138af1bd88). Where they do not, callers of
+// the frames stand in for the rest.
+func unwindsReturnProbes(types *btf.Spec) bool {
+	for _, name := range []string{"kretprobe_find_ret_addr", "rethook_find_ret_addr"} {
+		var function *btf.Func
+		if types.TypeByName(name, &function) == nil {
+			return true
+		}
+	}
+	return false
 }

@@ -144,7 +144,7 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		return nil, nil, err
 	}
 	var fields []event.SkbField
-	if options.Extras, fields, err = s.extras.resolve(options.KernelTypes); err != nil {
+	if options.Extras, fields, err = s.extras.resolve(options.KernelTypes, s.entryOnly); err != nil {
 		return nil, nil, err
 	}
 	objects, err := bpf.Load(options)

@@ -38,7 +38,7 @@ func ParseSkbFields(list string) (paths []string, err error) {
 		case !ok:
 			return nil, fmt.Errorf("field %q does not begin with skb->: name it as in skb->hash or skb->dev->ifindex", path)
 		case slices.Contains(membersOf(rest), ""):
-			return nil, fmt.Errorf("field %q lacks a name between two arrows or dots", path)
+			return nil, fmt.Errorf("field %q lacks the name of a member", path)
 		}
 		paths = append(paths, path)
 	}
