@@ -108,5 +108,8 @@ const struct frame_record *frame_record_type __attribute__((unused));
 const struct facts_record *facts_record_type __attribute__((unused));
 const struct clone_record *clone_record_type __attribute__((unused));
 const struct end_record *end_record_type __attribute__((unused));
+const struct stack_record *stack_record_type __attribute__((unused));
+const struct caller_record *caller_record_type __attribute__((unused));
+const struct fields_record *fields_record_type __attribute__((unused));
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -13,6 +13,20 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type classicCallerRecord struct {
+	_        structs.HostLayout
+	Kind     uint8
+	Flags    uint8
+	Cpu      uint16
+	Tid      uint32
+	Journey  uint64
+	Skb      uint64
+	AtMonoNs uint64
+	Ordinal  uint32
+	Depth    uint32
+	Address  uint64
+}
+
 type classicCloneRecord struct {
 	_        structs.HostLayout
 	Kind     uint8
@@ -30,6 +44,7 @@ type classicCpuState struct {
 	RingFullFrames  uint64
 	RingFullFacts   uint64
 	RingFullEnds    uint64
+	RingFullExtras  uint64
 	ShedStarts      uint64
 	TrackedFull     uint64
 	SlotsFull       uint64
@@ -52,6 +67,23 @@ type classicEndRecord struct {
 	Location uint64
 	Reason   uint32
 	Entered  uint32
+}
+
+type classicExtraSettings struct {
+	_            structs.HostLayout
+	StackDrops   uint8
+	StackFrames  uint8
+	Caller       uint8
+	FieldCount   uint8
+	FieldBytes   uint16
+	PayloadBytes uint16
+	Fields       [16]struct {
+		_       structs.HostLayout
+		Offsets [6]uint32
+		Steps   uint32
+		Bytes   uint16
+		At      uint16
+	}
 }
 
 type classicFactsRecord struct {
@@ -89,6 +121,21 @@ type classicFactsRecord struct {
 	Destination     [16]uint8
 	Interface       [16]uint8
 	Comm            [16]uint8
+}
+
+type classicFieldsRecord struct {
+	_        structs.HostLayout
+	Kind     uint8
+	Flags    uint8
+	Cpu      uint16
+	Tid      uint32
+	Journey  uint64
+	Skb      uint64
+	AtMonoNs uint64
+	Ordinal  uint32
+	Valid    uint16
+	Bytes    uint16
+	Data     [256]uint8
 }
 
 type classicFrameRecord struct {
@@ -156,12 +203,27 @@ type classicSlot struct {
 	Frame      classicFrameRecord
 }
 
+type classicStackRecord struct {
+	_         structs.HostLayout
+	Kind      uint8
+	Flags     uint8
+	Cpu       uint16
+	Tid       uint32
+	Journey   uint64
+	Skb       uint64
+	AtMonoNs  uint64
+	Ordinal   uint32
+	Depth     uint32
+	Addresses [32]uint64
+}
+
 type classicTrackedSkb struct {
 	_           structs.HostLayout
 	Journey     uint64
 	Dev         uint64
 	Fingerprint uint64
 	SeenMonoNs  uint64
+	Fields      uint64
 	Facts       uint32
 	Entered     uint32
 	Tid         uint32
@@ -172,47 +234,52 @@ type classicTrackedSkb struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	classicMapCpuStates       = "cpu_states"
-	classicMapOpenFrames      = "open_frames"
-	classicMapOwnFlows        = "own_flows"
-	classicMapRing            = "ring"
-	classicMapSkbCopies       = "skb_copies"
-	classicMapSlots           = "slots"
-	classicMapTracked         = "tracked"
-	classicProgClones0        = "clones_0"
-	classicProgConsumeSkb     = "consume_skb"
-	classicProgEndDeferred    = "end_deferred"
-	classicProgEndFreed       = "end_freed"
-	classicProgEndMerged      = "end_merged"
-	classicProgEvict          = "evict"
-	classicProgIndirect0      = "indirect_0"
-	classicProgIndirect1      = "indirect_1"
-	classicProgIndirect2      = "indirect_2"
-	classicProgIndirect3      = "indirect_3"
-	classicProgIndirect4      = "indirect_4"
-	classicProgIndirect5      = "indirect_5"
-	classicProgKfreeSkb       = "kfree_skb"
-	classicProgLeave          = "leave"
-	classicProgNoStart0       = "no_start_0"
-	classicProgNoStart1       = "no_start_1"
-	classicProgNoStart2       = "no_start_2"
-	classicProgNoStart3       = "no_start_3"
-	classicProgNoStart4       = "no_start_4"
-	classicProgNoStart5       = "no_start_5"
-	classicProgPlain0         = "plain_0"
-	classicProgPlain1         = "plain_1"
-	classicProgPlain2         = "plain_2"
-	classicProgPlain3         = "plain_3"
-	classicProgPlain4         = "plain_4"
-	classicProgPlain5         = "plain_5"
-	classicVarCloneRecordType = "clone_record_type"
-	classicVarEndRecordType   = "end_record_type"
-	classicVarFactsRecordType = "facts_record_type"
-	classicVarFrameRecordType = "frame_record_type"
-	classicVarLive            = "live"
-	classicVarOpenCount       = "open_count"
-	classicVarSettings        = "settings"
-	classicVarShedMonoNs      = "shed_mono_ns"
+	classicMapCpuStates        = "cpu_states"
+	classicMapFieldRooms       = "field_rooms"
+	classicMapOpenFrames       = "open_frames"
+	classicMapOwnFlows         = "own_flows"
+	classicMapRing             = "ring"
+	classicMapSkbCopies        = "skb_copies"
+	classicMapSlots            = "slots"
+	classicMapTracked          = "tracked"
+	classicProgClones0         = "clones_0"
+	classicProgConsumeSkb      = "consume_skb"
+	classicProgEndDeferred     = "end_deferred"
+	classicProgEndFreed        = "end_freed"
+	classicProgEndMerged       = "end_merged"
+	classicProgEvict           = "evict"
+	classicProgIndirect0       = "indirect_0"
+	classicProgIndirect1       = "indirect_1"
+	classicProgIndirect2       = "indirect_2"
+	classicProgIndirect3       = "indirect_3"
+	classicProgIndirect4       = "indirect_4"
+	classicProgIndirect5       = "indirect_5"
+	classicProgKfreeSkb        = "kfree_skb"
+	classicProgLeave           = "leave"
+	classicProgNoStart0        = "no_start_0"
+	classicProgNoStart1        = "no_start_1"
+	classicProgNoStart2        = "no_start_2"
+	classicProgNoStart3        = "no_start_3"
+	classicProgNoStart4        = "no_start_4"
+	classicProgNoStart5        = "no_start_5"
+	classicProgPlain0          = "plain_0"
+	classicProgPlain1          = "plain_1"
+	classicProgPlain2          = "plain_2"
+	classicProgPlain3          = "plain_3"
+	classicProgPlain4          = "plain_4"
+	classicProgPlain5          = "plain_5"
+	classicVarCallerRecordType = "caller_record_type"
+	classicVarCloneRecordType  = "clone_record_type"
+	classicVarEndRecordType    = "end_record_type"
+	classicVarExtras           = "extras"
+	classicVarFactsRecordType  = "facts_record_type"
+	classicVarFieldsRecordType = "fields_record_type"
+	classicVarFrameRecordType  = "frame_record_type"
+	classicVarLive             = "live"
+	classicVarOpenCount        = "open_count"
+	classicVarSettings         = "settings"
+	classicVarShedMonoNs       = "shed_mono_ns"
+	classicVarStackRecordType  = "stack_record_type"
 )
 
 // loadClassic returns the embedded CollectionSpec for classic.
@@ -290,6 +357,7 @@ type classicProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicMapSpecs struct {
 	CpuStates  *ebpf.MapSpec `ebpf:"cpu_states"`
+	FieldRooms *ebpf.MapSpec `ebpf:"field_rooms"`
 	OpenFrames *ebpf.MapSpec `ebpf:"open_frames"`
 	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
 	Ring       *ebpf.MapSpec `ebpf:"ring"`
@@ -302,14 +370,18 @@ type classicMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicVariableSpecs struct {
-	CloneRecordType *ebpf.VariableSpec `ebpf:"clone_record_type"`
-	EndRecordType   *ebpf.VariableSpec `ebpf:"end_record_type"`
-	FactsRecordType *ebpf.VariableSpec `ebpf:"facts_record_type"`
-	FrameRecordType *ebpf.VariableSpec `ebpf:"frame_record_type"`
-	Live            *ebpf.VariableSpec `ebpf:"live"`
-	OpenCount       *ebpf.VariableSpec `ebpf:"open_count"`
-	Settings        *ebpf.VariableSpec `ebpf:"settings"`
-	ShedMonoNs      *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
+	CallerRecordType *ebpf.VariableSpec `ebpf:"caller_record_type"`
+	CloneRecordType  *ebpf.VariableSpec `ebpf:"clone_record_type"`
+	EndRecordType    *ebpf.VariableSpec `ebpf:"end_record_type"`
+	Extras           *ebpf.VariableSpec `ebpf:"extras"`
+	FactsRecordType  *ebpf.VariableSpec `ebpf:"facts_record_type"`
+	FieldsRecordType *ebpf.VariableSpec `ebpf:"fields_record_type"`
+	FrameRecordType  *ebpf.VariableSpec `ebpf:"frame_record_type"`
+	Live             *ebpf.VariableSpec `ebpf:"live"`
+	OpenCount        *ebpf.VariableSpec `ebpf:"open_count"`
+	Settings         *ebpf.VariableSpec `ebpf:"settings"`
+	ShedMonoNs       *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
+	StackRecordType  *ebpf.VariableSpec `ebpf:"stack_record_type"`
 }
 
 // classicObjects contains all objects after they have been loaded into the kernel.
@@ -333,6 +405,7 @@ func (o *classicObjects) Close() error {
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicMaps struct {
 	CpuStates  *ebpf.Map `ebpf:"cpu_states"`
+	FieldRooms *ebpf.Map `ebpf:"field_rooms"`
 	OpenFrames *ebpf.Map `ebpf:"open_frames"`
 	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
 	Ring       *ebpf.Map `ebpf:"ring"`
@@ -344,6 +417,7 @@ type classicMaps struct {
 func (m *classicMaps) Close() error {
 	return _ClassicClose(
 		m.CpuStates,
+		m.FieldRooms,
 		m.OpenFrames,
 		m.OwnFlows,
 		m.Ring,
@@ -357,14 +431,18 @@ func (m *classicMaps) Close() error {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicVariables struct {
-	CloneRecordType *ebpf.Variable `ebpf:"clone_record_type"`
-	EndRecordType   *ebpf.Variable `ebpf:"end_record_type"`
-	FactsRecordType *ebpf.Variable `ebpf:"facts_record_type"`
-	FrameRecordType *ebpf.Variable `ebpf:"frame_record_type"`
-	Live            *ebpf.Variable `ebpf:"live"`
-	OpenCount       *ebpf.Variable `ebpf:"open_count"`
-	Settings        *ebpf.Variable `ebpf:"settings"`
-	ShedMonoNs      *ebpf.Variable `ebpf:"shed_mono_ns"`
+	CallerRecordType *ebpf.Variable `ebpf:"caller_record_type"`
+	CloneRecordType  *ebpf.Variable `ebpf:"clone_record_type"`
+	EndRecordType    *ebpf.Variable `ebpf:"end_record_type"`
+	Extras           *ebpf.Variable `ebpf:"extras"`
+	FactsRecordType  *ebpf.Variable `ebpf:"facts_record_type"`
+	FieldsRecordType *ebpf.Variable `ebpf:"fields_record_type"`
+	FrameRecordType  *ebpf.Variable `ebpf:"frame_record_type"`
+	Live             *ebpf.Variable `ebpf:"live"`
+	OpenCount        *ebpf.Variable `ebpf:"open_count"`
+	Settings         *ebpf.Variable `ebpf:"settings"`
+	ShedMonoNs       *ebpf.Variable `ebpf:"shed_mono_ns"`
+	StackRecordType  *ebpf.Variable `ebpf:"stack_record_type"`
 }
 
 // classicPrograms contains all programs after they have been loaded into the kernel.

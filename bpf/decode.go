@@ -30,6 +30,9 @@ func Decode(raw []byte, ev *event.Event) error {
 	}
 	kind := event.Kind(raw[0])
 	want := recordBytes(kind)
+	if kind == event.KindStack || kind == event.KindFields {
+		want = extraRecordBytes(raw)
+	}
 	if want == 0 {
 		return fmt.Errorf("%w: unknown kind %d (%d bytes)", ErrRecord, raw[0], len(raw))
 	}
@@ -46,6 +49,10 @@ func Decode(raw []byte, ev *event.Event) error {
 		decodeClone((*[cloneRecordBytes]byte)(raw), &ev.Clone)
 	case event.KindEnd:
 		decodeEnd((*[endRecordBytes]byte)(raw), &ev.End)
+	case event.KindStack:
+		decodeStack(raw, &ev.Stack)
+	case event.KindFields:
+		decodeFields(raw, &ev.Fields)
 	default: // recordBytes knows it
 		decodeBlock((*[blockRecordBytes]byte)(raw), &ev.Block)
 	}

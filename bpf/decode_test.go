@@ -66,6 +66,36 @@ func recordCases() []recordCase {
 				How: event.EndDropped, CPU: 2, Journey: 4, Skb: 5, AtMonoNs: 6, Location: 7, Reason: 8, Entered: 9,
 			}},
 		},
+		{
+			name: "stack",
+			record: classicStackRecord{
+				Kind: 9, Flags: 1, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Depth: 2, Addresses: [32]uint64{7, 8},
+			},
+			want: event.Event{Kind: event.KindStack, Stack: event.Stack{
+				Kind: event.StackDrop, CPU: 2, TID: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Depth: 2, Addresses: [32]uint64{7, 8},
+			}},
+		},
+		{
+			name: "caller",
+			record: classicCallerRecord{
+				Kind: 9, Flags: 4, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Ordinal: 7, Depth: 1, Address: 8,
+			},
+			want: event.Event{Kind: event.KindStack, Stack: event.Stack{
+				Kind: event.StackCaller, CPU: 2, TID: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Ordinal: 7, Depth: 1,
+				Addresses: [32]uint64{8},
+			}},
+		},
+		{
+			name: "fields",
+			record: classicFieldsRecord{
+				Kind: 10, Flags: 1, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Ordinal: 7, Valid: 8, Bytes: 256,
+				Data: [256]uint8{9, 255: 10},
+			},
+			want: event.Event{Kind: event.KindFields, Fields: event.Fields{
+				Flags: event.FieldsPayload, CPU: 2, TID: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Ordinal: 7, Valid: 8, Bytes: 256,
+				Data: [256]byte{9, 255: 10},
+			}},
+		},
 	}
 }
 
@@ -103,7 +133,16 @@ func TestDecodeRefusesWhatIsNoRecord(t *testing.T) {
 	}{
 		{"empty", nil, "empty"},
 		{"kind zero", make([]byte, 80), "unknown kind 0"},
-		{"kind beyond the last", []byte{9, 0, 0, 0}, "unknown kind 9"},
+		{"kind beyond the last", []byte{17, 0, 0, 0}, "unknown kind 17"},
+		{"stack without an address", raw(t, classicStackRecord{Kind: 9, Flags: 1}), "unknown kind 9"},
+		{"stack of too many addresses", raw(t, classicStackRecord{Kind: 9, Flags: 1, Depth: 33}), "unknown kind 9"},
+		{"stack of no kind", raw(t, classicStackRecord{Kind: 9, Flags: 3, Depth: 1}), "unknown kind 9"},
+		{"caller of two addresses", raw(t, classicCallerRecord{Kind: 9, Flags: 4, Depth: 2}), "unknown kind 9"},
+		{"caller in a stack's length", raw(t, classicStackRecord{Kind: 9, Flags: 4, Depth: 1}), "kind 9 has 296 bytes, want 48"},
+		{"fields without data", raw(t, classicFieldsRecord{Kind: 10}), "unknown kind 10"},
+		{"fields of too much data", raw(t, classicFieldsRecord{Kind: 10, Bytes: 257}), "unknown kind 10"},
+		{"fields that are cut", raw(t, classicFieldsRecord{Kind: 10, Bytes: 256})[:295], "kind 10 has 295 bytes, want 296"},
+		{"extra without a whole head", []byte{10, 0, 0, 0}, "kind 10 has 4 bytes, want 40"},
 		{"one byte short", frame[:len(frame)-1], "kind 1 has 79 bytes, want 80"},
 		{"one byte more", append(bytes.Clone(frame), 0), "kind 1 has 81 bytes, want 80"},
 	}
@@ -133,7 +172,16 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		if len(data) != recordBytes(ev.Kind) || data[0] != byte(ev.Kind) {
+		want := recordBytes(ev.Kind)
+		switch ev.Kind {
+		case event.KindStack:
+			if want = stackRecordBytes; ev.Stack.Kind == event.StackCaller {
+				want = callerBytes
+			}
+		case event.KindFields:
+			want = fieldsHeadBytes + int(ev.Fields.Bytes)
+		}
+		if len(data) != want || data[0] != byte(ev.Kind) {
 			t.Errorf("took %d bytes for a record of kind %d", len(data), ev.Kind)
 		}
 	})

@@ -19,6 +19,8 @@ int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!live)
 		return 0;
+	if (extras.stack_drops)
+		send_drop_stack(ctx, ctx->args[0]);
 	if (settings.has_reason)
 		reason = ctx->args[2];
 	end_skb(ctx->args[0], END_DROPPED, reason, ctx->args[1]);

@@ -129,6 +129,7 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	now = bpf_ktime_get_ns();
 	state->seen_mono_ns = now;
 	state->entered++;
+	report_extras(ctx, state, skb, now);
 	if (settings.entry_only) {
 		send_entry(ctx, cpu, state, &view, skb, tid, now);
 		return 0;

@@ -27,6 +27,10 @@ func layouts() map[string]any {
 		"slot":           classicSlot{},
 		"cpu_state":      classicCpuState{},
 		"own_flow":       classicOwnFlow{},
+		"extra_settings": classicExtraSettings{},
+		"stack_record":   classicStackRecord{},
+		"caller_record":  classicCallerRecord{},
+		"fields_record":  classicFieldsRecord{},
 	}
 }
 

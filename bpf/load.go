@@ -48,6 +48,7 @@ type Options struct {
 	MarkMask   uint32
 	Interface  string // at most 15 bytes
 	EntryOnly  bool
+	Extras     Extras
 	HasFuncIP  bool // bpf_get_func_ip works in this program type
 	HasReason  bool // tracepoint kfree_skb has the argument reason
 	// KfuncIDs maps the kfuncs that the session object calls to their BTF ids
@@ -121,6 +122,9 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 		}
 	}
 	if err := applySettings(spec, o); err != nil {
+		return nil, err
+	}
+	if err := applyExtras(spec, o.Extras); err != nil {
 		return nil, err
 	}
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)

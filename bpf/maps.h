@@ -23,6 +23,7 @@ struct tracked_skb {
 	u64 dev;
 	u64 fingerprint;
 	u64 seen_mono_ns;
+	u64 fields; /* hash of the last fields_record, 0: none */
 	u32 facts;
 	u32 entered;
 	u32 tid;
@@ -58,6 +59,7 @@ struct cpu_state {
 	u64 ring_full_frames;
 	u64 ring_full_facts;
 	u64 ring_full_ends;
+	u64 ring_full_extras;
 	u64 shed_starts;
 	u64 tracked_full;
 	u64 slots_full;

@@ -2,8 +2,8 @@
 /*
  * records.h - what the kernel side sends through the ring buffer.
  *
- * Every record starts with {kind, flags, cpu, tid} and has one fixed size. No
- * implicit padding, no packed, no char (bpf2go would make it int8). bpf.Decode
+ * Every record starts with {kind, flags, cpu, tid} and has one fixed size, but
+ * for kind and flags that say otherwise. No implicit padding, no packed, no char (bpf2go would make it int8). bpf.Decode
  * is the only reader; layout_test.go compares these with the Go types. All
  * times are CLOCK_MONOTONIC nanoseconds (bpf_ktime_get_ns).
  */
@@ -15,6 +15,8 @@ enum record_kind {
 	RECORD_FACTS = 2,
 	RECORD_CLONE = 3,
 	RECORD_END = 4,
+	RECORD_STACK = 9,
+	RECORD_FIELDS = 10,
 };
 
 /* Flags of struct frame_record. */
@@ -29,6 +31,18 @@ enum facts_flag {
 	FACTS_PORTS = 1 << 2,
 	FACTS_ICMP = 1 << 3,
 	FACTS_LATE = 1 << 4, /* the packet's first functions may have been left out */
+};
+
+/* Flags of struct stack_record and struct caller_record: one of them. */
+enum stack_flag {
+	STACK_DROP = 1 << 0,   /* where the skb was dropped */
+	STACK_FRAME = 1 << 1,  /* where a frame was entered */
+	STACK_CALLER = 1 << 2, /* a caller_record: the return address only */
+};
+
+/* Flags of struct fields_record. */
+enum fields_flag {
+	FIELDS_PAYLOAD = 1 << 0, /* data is the packet's, from its network header on */
 };
 
 /* How a tracked skb ended; the flags byte of struct end_record. */
@@ -122,5 +136,56 @@ struct end_record {
 	__u32 reason;
 	__u32 entered;
 };
+
+#define STACK_DEPTH 32
+#define EXTRA_BYTES 256
+
+/* The kernel stack, innermost first. ordinal and at_mono_ns are the frame's, 0 and then for a drop. */
+struct stack_record {
+	__u8 kind;
+	__u8 flags;
+	__u16 cpu;
+	__u32 tid;
+	__u64 journey;
+	__u64 skb;
+	__u64 at_mono_ns;
+	__u32 ordinal;
+	__u32 depth; /* of addresses */
+	__u64 addresses[STACK_DEPTH];
+};
+
+/* A stack_record with one address: where a frame returns to. */
+struct caller_record {
+	__u8 kind;
+	__u8 flags;
+	__u16 cpu;
+	__u32 tid;
+	__u64 journey;
+	__u64 skb;
+	__u64 at_mono_ns;
+	__u32 ordinal;
+	__u32 depth;
+	__u64 address;
+};
+
+/*
+ * Members of an skb at a frame's entry (ordinal and at_mono_ns are the frame's),
+ * or the packet's bytes. Only the first `bytes` of data are sent.
+ */
+struct fields_record {
+	__u8 kind;
+	__u8 flags;
+	__u16 cpu;
+	__u32 tid;
+	__u64 journey;
+	__u64 skb;
+	__u64 at_mono_ns;
+	__u32 ordinal;
+	__u16 valid; /* bit n: field n could be read */
+	__u16 bytes;
+	__u8 data[EXTRA_BYTES];
+};
+
+#define FIELDS_HEAD_BYTES 40
 
 #endif

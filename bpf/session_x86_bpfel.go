@@ -27,6 +27,7 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	sessionMapCpuStates          = "cpu_states"
+	sessionMapFieldRooms         = "field_rooms"
 	sessionMapOwnFlows           = "own_flows"
 	sessionMapRing               = "ring"
 	sessionMapSlots              = "slots"
@@ -38,6 +39,7 @@ const (
 	sessionProgEvict             = "evict"
 	sessionProgKfreeSkb          = "kfree_skb"
 	sessionProgProbe             = "probe"
+	sessionVarExtras             = "extras"
 	sessionVarFunctionModeType   = "function_mode_type"
 	sessionVarLive               = "live"
 	sessionVarModes              = "modes"
@@ -102,17 +104,19 @@ type sessionProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionMapSpecs struct {
-	CpuStates *ebpf.MapSpec `ebpf:"cpu_states"`
-	OwnFlows  *ebpf.MapSpec `ebpf:"own_flows"`
-	Ring      *ebpf.MapSpec `ebpf:"ring"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
-	Tracked   *ebpf.MapSpec `ebpf:"tracked"`
+	CpuStates  *ebpf.MapSpec `ebpf:"cpu_states"`
+	FieldRooms *ebpf.MapSpec `ebpf:"field_rooms"`
+	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
+	Ring       *ebpf.MapSpec `ebpf:"ring"`
+	Slots      *ebpf.MapSpec `ebpf:"slots"`
+	Tracked    *ebpf.MapSpec `ebpf:"tracked"`
 }
 
 // sessionVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionVariableSpecs struct {
+	Extras             *ebpf.VariableSpec `ebpf:"extras"`
 	FunctionModeType   *ebpf.VariableSpec `ebpf:"function_mode_type"`
 	Live               *ebpf.VariableSpec `ebpf:"live"`
 	Modes              *ebpf.VariableSpec `ebpf:"modes"`
@@ -142,16 +146,18 @@ func (o *sessionObjects) Close() error {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionMaps struct {
-	CpuStates *ebpf.Map `ebpf:"cpu_states"`
-	OwnFlows  *ebpf.Map `ebpf:"own_flows"`
-	Ring      *ebpf.Map `ebpf:"ring"`
-	Slots     *ebpf.Map `ebpf:"slots"`
-	Tracked   *ebpf.Map `ebpf:"tracked"`
+	CpuStates  *ebpf.Map `ebpf:"cpu_states"`
+	FieldRooms *ebpf.Map `ebpf:"field_rooms"`
+	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
+	Ring       *ebpf.Map `ebpf:"ring"`
+	Slots      *ebpf.Map `ebpf:"slots"`
+	Tracked    *ebpf.Map `ebpf:"tracked"`
 }
 
 func (m *sessionMaps) Close() error {
 	return _SessionClose(
 		m.CpuStates,
+		m.FieldRooms,
 		m.OwnFlows,
 		m.Ring,
 		m.Slots,
@@ -163,6 +169,7 @@ func (m *sessionMaps) Close() error {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionVariables struct {
+	Extras             *ebpf.Variable `ebpf:"extras"`
 	FunctionModeType   *ebpf.Variable `ebpf:"function_mode_type"`
 	Live               *ebpf.Variable `ebpf:"live"`
 	Modes              *ebpf.Variable `ebpf:"modes"`

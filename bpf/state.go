@@ -14,6 +14,7 @@ type Counters struct {
 	RingFullFrames  uint64 // frames lost because the ring was full
 	RingFullFacts   uint64 // facts and clones lost because the ring was full
 	RingFullEnds    uint64 // ends lost because the ring was full
+	RingFullExtras  uint64 // stacks, callers, fields and payloads lost because the ring was full
 	// ShedStarts counts the packets that were left out because half of the ring
 	// was unread: once for each function that they passed meanwhile.
 	ShedStarts  uint64
@@ -34,6 +35,7 @@ func (o *Objects) Counters() (Counters, error) {
 		sum.RingFullFrames += s.RingFullFrames
 		sum.RingFullFacts += s.RingFullFacts
 		sum.RingFullEnds += s.RingFullEnds
+		sum.RingFullExtras += s.RingFullExtras
 		sum.ShedStarts += s.ShedStarts
 		sum.TrackedFull += s.TrackedFull
 		sum.SlotsFull += s.SlotsFull

@@ -10,6 +10,7 @@
 #ifndef OTEL_KPROBE_TRACK_H
 #define OTEL_KPROBE_TRACK_H
 
+#include "extras.h"
 #include "facts.h"
 #include "maps.h"
 #include "match.h"
@@ -116,6 +117,8 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 	if (facts->at_mono_ns - shed_mono_ns < LATE_AFTER_SHED_NS)
 		facts->flags |= FACTS_LATE;
 	bpf_ringbuf_submit(facts, record_flag(cpu));
+	if (extras.payload_bytes)
+		send_payload(&state, &view, skb);
 	return bpf_map_lookup_elem(&tracked, &skb);
 }
 

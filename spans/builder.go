@@ -19,6 +19,8 @@ type Options struct {
 	// ReturnMeaning says how to read what a function returned; nil uses
 	// KnownReturn. It is asked once per function.
 	ReturnMeaning func(Function) Return
+	// SkbFields says what the members of an skb are that event.Fields hold.
+	SkbFields []event.SkbField
 }
 
 // Return says how to read the return register of a function.
@@ -67,6 +69,8 @@ type Builder struct {
 	depths []int32 // by facts: in how many tunnel headers less the packet is than at its first
 	inner  int32   // the largest of depths: there the packet's own header is the outermost
 	tops   []int32 // by node: the one below the root that it runs in
+	extras extras
+	lines  []string // of a stack
 }
 
 // lastSkb is what the latest frame of one skb showed.
@@ -80,7 +84,7 @@ type lastSkb struct {
 
 // NewBuilder makes a Builder. Names and Clock must be set.
 func NewBuilder(o Options) *Builder {
-	return &Builder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newNameCache(o)}
+	return &Builder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newNameCache(o), extras: extras{fields: o.SkbFields}}
 }
 
 // Build makes the trace of a journey: pure but for the answers of Names and
@@ -101,6 +105,7 @@ func (b *Builder) Build(j *journey.Journey) *Trace {
 	id, base := b.ids.trace(j.ID)
 	t.ID = id
 	b.packet(j)
+	b.extras.take(j)
 	b.findWaits(j)
 	b.appendSpans(j, base)
 	b.direction()

@@ -185,6 +185,7 @@ func (b *Builder) childAttrs(s *Span, fn *function, seen bool) {
 	b.add(IntAttr(KeyThreadID, int64(f.TID)))
 	b.childFacts(s, seen)
 	b.childSkb(s, seen)
+	b.childExtras(s)
 	entryOnly := f.Flags&event.FrameEntryOnly != 0
 	if fn.ret != ReturnNone && !entryOnly && !s.Incomplete {
 		b.add(IntAttr(KeyReturn, fn.ret.value(f.Return)))

@@ -23,6 +23,7 @@ func (b *Builder) drops() {
 			t.DropReason, t.DropLocation, t.DropSpan = reason, location, at
 		}
 		b.markDrop(at, reason, location)
+		b.dropStack(at, e)
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 	KeyThreadName
 	KeyCPULogicalNumber
 	KeyCodeFunctionName
+	KeyCodeStacktrace
 	KeyErrorType
 	KeySystemDevice
 	KeyDiskIODirection
@@ -91,6 +92,10 @@ const (
 	KeyCgroupPath
 	KeyWait
 	KeyDescription
+	KeyCaller
+	KeySkbFields
+	KeyPayload
+	KeyPayloadSensitive
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
 	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey
 	keyCount          = KeyWaitDurations + Key(waitCount) - 1
@@ -118,6 +123,7 @@ var keyNames = [keyCount]string{
 	KeyThreadName:           "thread.name",
 	KeyCPULogicalNumber:     "cpu.logical_number",
 	KeyCodeFunctionName:     "code.function.name",
+	KeyCodeStacktrace:       "code.stacktrace",
 	KeyErrorType:            "error.type",
 	KeySystemDevice:         "system.device",
 	KeyDiskIODirection:      "disk.io.direction",
@@ -169,6 +175,10 @@ var keyNames = [keyCount]string{
 	KeyTunnelDestinationPort: "otel_kprobe.tunnel.destination.port",
 	KeyTunnelDepth:           "otel_kprobe.tunnel.depth",
 	KeyTunnelChange:          "otel_kprobe.tunnel.change",
+	KeyCaller:                "otel_kprobe.caller",
+	KeySkbFields:             "otel_kprobe.skb.fields",
+	KeyPayload:               "otel_kprobe.payload",
+	KeyPayloadSensitive:      "otel_kprobe.payload.sensitive",
 
 	KeyBlockPartition:           "otel_kprobe.block.partition",
 	KeyBlockOperation:           "otel_kprobe.block.operation",

@@ -33,6 +33,7 @@ type nameCache struct {
 	texts     map[string]string // of functions, by name
 	functions map[uint64]*function
 	locations map[uint64]string
+	places    map[uint64]string // see place
 	reasons   map[uint32]string
 	netns     map[uint32]string
 	fixed     fixedStrings
@@ -62,6 +63,7 @@ func newNameCache(o Options) nameCache {
 		names: o.Names, raw: o.RawAddresses, meaning: o.ReturnMeaning,
 		functions: map[uint64]*function{},
 		locations: map[uint64]string{},
+		places:    map[uint64]string{},
 		reasons:   map[uint32]string{},
 		netns:     map[uint32]string{},
 		fixed:     fixedStrings{},

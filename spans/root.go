@@ -33,6 +33,7 @@ func (b *Builder) rootAttrs() {
 	}
 	b.ownerAttrs()
 	b.skbAttrs()
+	b.rootExtras()
 	b.timeAttrs()
 	b.waitAttrs()
 	b.lossAttrs()

@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/otel-kprobe/otel-kprobe/bpf"
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/filter"
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 	"github.com/otel-kprobe/otel-kprobe/internal/probe"
@@ -26,7 +27,8 @@ type attached struct {
 	backend    probe.Backend
 	symbols    func() (*kernel.Symbols, error) // read at the first call
 	skipped    int
-	took       time.Duration // from the start to now
+	skbFields  []event.SkbField // what --skb-fields names
+	took       time.Duration    // from the start to now
 }
 
 // attach selects the functions, loads the programs and attaches them. progress
@@ -48,7 +50,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	}
 	total := len(selection.Functions)
 	progress(0, total)
-	objects, err := loadObjects(backend, selection.Functions, s, types)
+	objects, fields, err := loadObjects(backend, selection.Functions, s, types)
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
@@ -72,6 +74,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		backend:    backend,
 		symbols:    symbols,
 		skipped:    len(selection.Skipped) + len(attachment.Refused),
+		skbFields:  fields,
 		took:       time.Since(start),
 	}, nil
 }
@@ -119,14 +122,15 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 	return selection, usageError(selection.Begins(s.funcText))
 }
 
-// loadObjects loads the programs for these functions with the filters built in.
-func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, types func() (kernelTypes, error)) (*bpf.Objects, error) {
+// loadObjects loads the programs for these functions with the filters built in, and
+// says how the fields are read that they report.
+func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, types func() (kernelTypes, error)) (*bpf.Objects, []event.SkbField, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
+		return nil, nil, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, fmt.Errorf("count CPUs: %w", err)
+		return nil, nil, fmt.Errorf("count CPUs: %w", err)
 	}
 	options := bpf.Options{
 		Kind:       backend.Kind(),
@@ -141,9 +145,14 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		EntryOnly:  s.entryOnly,
 	}
 	if err := adaptToKernel(&options, s.pcap, types); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return bpf.Load(options)
+	var fields []event.SkbField
+	if options.Extras, fields, err = s.extras.resolve(options.KernelTypes, s.entryOnly); err != nil {
+		return nil, nil, err
+	}
+	objects, err := bpf.Load(options)
+	return objects, fields, err
 }
 
 // kernelTypes is what programs are adapted to, from the BTF of vmlinux.

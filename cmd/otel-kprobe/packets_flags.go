@@ -16,6 +16,7 @@ import (
 type packetsFlags struct {
 	output outputFlags
 	run    runFlags
+	extras extrasFlags
 
 	function  string
 	modules   modulesFlag
@@ -38,6 +39,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.mark, "filter-mark", "", "follow only packets with this skb mark, `V[/MASK]`")
 	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
 	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
+	f.extras.register(flags)
 	f.run.register(flags)
 }
 
@@ -45,6 +47,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 type packetsSettings struct {
 	output    outputSettings
 	run       runFlags
+	extras    extrasSettings
 	pcap      *filter.Program
 	pcapText  string
 	function  *regexp.Regexp
@@ -80,6 +83,9 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		return s, err
 	}
 	var err error
+	if s.extras, err = f.extras.settings(); err != nil {
+		return s, err
+	}
 	s.output, err = f.output.settings(getenv)
 	return s, err
 }

@@ -51,11 +51,12 @@ func (r *packetsRun) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	r.skbFields = r.kernel.skbFields
 	r.own.excludeIn(r.kernel.objects)
 	names := newLiveNames(r.kernel.symbols, r.settings.kernelBTF, r.logger)
 	go names.warm() // nobody waits for it but the first trace
 	err = r.connect(r.kernel.objects.Ring(), func(recorder *recording.Writer) pipelineNames {
-		return pipelineNames{names: recordedNames(names, recorder)}
+		return pipelineNames{names: recordedNames(names, recorder), skbFields: r.skbFields}
 	})
 	if err != nil {
 		return err

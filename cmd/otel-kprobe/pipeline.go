@@ -50,6 +50,8 @@ type pipelineNames struct {
 	blockNames spans.BlockNames
 	// statusBefore610 is spans.BlockOptions.StatusBefore610.
 	statusBefore610 bool
+	// skbFields is spans.Options.SkbFields.
+	skbFields []event.SkbField
 }
 
 type pipelineOptions struct {
@@ -73,6 +75,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 			Seed:         o.seed,
 			RawAddresses: o.rawAddresses,
 			Describe:     o.describe,
+			SkbFields:    o.skbFields,
 		}),
 		requests: spans.NewRequestBuilder(spans.BlockOptions{
 			Names:           o.blockNames,
@@ -144,9 +147,10 @@ func (p *pipeline) record(raw []byte) {
 		p.came++
 		p.lastMonoNs = max(p.lastMonoNs, p.event.Block.CompleteMonoNs)
 	}
-	if p.event.Kind >= event.KindRequest {
+	switch p.event.Kind {
+	case event.KindRequest, event.KindBio, event.KindMerge, event.KindRequeue:
 		p.blocks.Add(&p.event)
-	} else {
+	default:
 		p.tracker.Add(&p.event)
 	}
 }

@@ -5,16 +5,17 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 	"github.com/otel-kprobe/otel-kprobe/internal/recording"
 )
 
 // newRecorder begins the recording of a run in file. Without a file it gives nil.
-func newRecorder(file *os.File, h host, clock *kernel.Clock, seed [16]byte) (*recording.Writer, error) {
+func newRecorder(file *os.File, h host, clock *kernel.Clock, seed [16]byte, fields []event.SkbField) (*recording.Writer, error) {
 	if file == nil {
 		return nil, nil
 	}
-	writer, err := recording.NewWriter(file, recordingHeader(h, clock, seed))
+	writer, err := recording.NewWriter(file, recordingHeader(h, clock, seed, fields))
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +26,7 @@ func newRecorder(file *os.File, h host, clock *kernel.Clock, seed [16]byte) (*re
 }
 
 // recordingHeader says where and how a run is made.
-func recordingHeader(h host, clock *kernel.Clock, seed [16]byte) recording.Header {
+func recordingHeader(h host, clock *kernel.Clock, seed [16]byte, fields []event.SkbField) recording.Header {
 	now := clock.MonoNs()
 	return recording.Header{
 		KernelRelease:  h.release,
@@ -39,6 +40,7 @@ func recordingHeader(h host, clock *kernel.Clock, seed [16]byte) recording.Heade
 		Seed:           seed,
 		Tracker:        trackerOptions(),
 		Block:          blockOptions(),
+		SkbFields:      fields,
 	}
 }
 

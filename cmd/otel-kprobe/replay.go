@@ -103,6 +103,7 @@ func (r *replay) run(ctx context.Context) (err error) {
 			names:           reader.Names(),
 			blockNames:      reader.Names(),
 			statusBefore610: statusBefore610(header.KernelRelease),
+			skbFields:       header.SkbFields,
 		},
 		clock:        reader.Names(),
 		seed:         seed,

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/blockio"
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
@@ -35,6 +36,7 @@ type session struct {
 	host        host
 	instance    string // service.instance.id
 	seed        [16]byte
+	skbFields   []event.SkbField // what is reported of skbs; set before connect, nil for nothing
 	claims      claims
 	recordFile  *os.File // nil without --record
 	summaryFile *os.File // nil without --summary-file
@@ -91,7 +93,7 @@ func (s *session) connect(ring *ebpf.Map, names func(*recording.Writer) pipeline
 	if s.clock, err = kernel.NewClock(); err != nil {
 		return err
 	}
-	recorder, err := newRecorder(s.recordFile, s.host, s.clock, s.seed)
+	recorder, err := newRecorder(s.recordFile, s.host, s.clock, s.seed, s.skbFields)
 	if err != nil {
 		return err
 	}

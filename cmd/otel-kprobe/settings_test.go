@@ -205,6 +205,14 @@ func TestPacketsSettings(t *testing.T) {
 			[]string{"--ready-file", "a", "--summary-file", "b", "--record", "c"},
 			func(s *packetsSettings) { s.run.readyFile, s.run.summaryFile, s.run.record = "a", "b", "c" },
 		},
+		{
+			"extras",
+			[]string{"--stack", "drops", "--caller", "--skb-fields", "skb->hash,skb->dev->ifindex", "--payload", "256"},
+			func(s *packetsSettings) {
+				s.extras = extrasSettings{stack: "drops", caller: true, fields: []string{"skb->hash", "skb->dev->ifindex"}, payload: 256}
+			},
+		},
+		{"all stacks", []string{"--stack", "all"}, func(s *packetsSettings) { s.extras.stack = "all" }},
 		{"ring", []string{"--ring-size", "65536"}, func(s *packetsSettings) { s.run.ringBytes = 65536 }},
 		{"largest ring", []string{"--ring-size", "1073741824"}, func(s *packetsSettings) { s.run.ringBytes = 1 << 30 }},
 	} {
@@ -228,7 +236,7 @@ func TestPacketsSettings(t *testing.T) {
 			want := defaults
 			c.change(&want)
 			unlike := cmpopts.IgnoreFields(packetsSettings{}, "pcap", "function") // compiled
-			if diff := cmp.Diff(want, got, cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}, onlyRules{}), unlike); diff != "" {
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}, onlyRules{}, extrasSettings{}), unlike); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if (got.function != nil) != (want.funcText != "") || got.function != nil && !got.function.MatchString("tcp_rcv") {

@@ -55,6 +55,7 @@ func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string
 		r.logger.Warn("the summary lacks the calls that had not returned", "error", err)
 	}
 	return map[string]uint64{
+		"ring_full_extras": counters.RingFullExtras,
 		"ring_full_frames": counters.RingFullFrames,
 		"ring_full_facts":  counters.RingFullFacts,
 		"left_out":         counters.ShedStarts,

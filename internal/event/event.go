@@ -22,6 +22,9 @@ const (
 	KindBio     Kind = 6 // a bio of a device without requests has completed
 	KindMerge   Kind = 7 // one more bio that a request is made of
 	KindRequeue Kind = 8 // an attempt of a request was given back
+
+	KindStack  Kind = 9  // a kernel stack, or a caller
+	KindFields Kind = 10 // members of an skb, or bytes of its packet
 )
 
 // Event is one decoded record: Kind names the member that is set, the other
@@ -33,6 +36,9 @@ type Event struct {
 	Clone Clone
 	End   End
 	Block Block // KindRequest, KindBio, KindMerge, KindRequeue
+
+	Stack  Stack
+	Fields Fields
 }
 
 // FrameFlags are properties of one frame.

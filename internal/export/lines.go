@@ -94,7 +94,11 @@ func (w *lines) appendFrame(dst []byte, t *spans.Trace, i int) []byte {
 	if int(t.DropSpan) == i {
 		dst = append(appendClean(append(dst, '('), t.DropReason, w.o.ASCII), ')')
 	}
-	return append(dst, '\n')
+	dst = append(appendExtras(dst, t, s, w.o.ASCII), '\n')
+	for _, place := range stackOf(s) {
+		dst = append(appendClean(dst, place, w.o.ASCII), '\n')
+	}
+	return dst
 }
 
 // appendCell appends the text of a column. f may be nil.

@@ -38,10 +38,12 @@ func (w *tree) appendTrace(dst []byte, t *spans.Trace) []byte {
 	}
 	w.survey(t)
 	dst = w.appendHeader(dst, t, width)
+	dst = w.appendStack(dst, t.Root(), width)
 	for i := 1; i < len(t.Spans); i++ {
 		w.line.reset()
 		w.frame(t, i, width)
 		dst = append(w.line.appendTo(dst, width, w.o.Color, w.signs.ellipsis), '\n')
+		dst = w.appendStack(dst, &t.Spans[i], width)
 	}
 	return append(dst, '\n')
 }
@@ -120,6 +122,7 @@ func (w *tree) frame(t *spans.Trace, i, width int) {
 		l.add(alarm, " (not returned)")
 	}
 	w.changes(t, i)
+	w.extras(t, s)
 	if d := attr(s, spans.KeyDescription); d != nil {
 		l.text = appendClean(append(l.text, "  "...), d.Str, w.o.ASCII)
 		l.end(dim)

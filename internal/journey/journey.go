@@ -14,6 +14,10 @@ type Journey struct {
 	Clones []event.Clone // in the order of AtMonoNs
 	Ends   []event.End   // in the order of AtMonoNs
 
+	Stacks    []Stack        // in the order in which they came
+	Addresses []uint64       // of all Stacks, see AddressesOf
+	Fields    []event.Fields // in the order in which they came
+
 	// LostFrames counts the frames that the kernel entered on this journey's
 	// ended skbs and whose records never came.
 	LostFrames uint32

@@ -138,6 +138,10 @@ func (t *Tracker) Add(ev *event.Event) {
 			return
 		}
 		kept = o.addEnd(&ev.End, t.opts.MaxFrames)
+	case event.KindStack, event.KindFields:
+		if o, kept = t.addExtra(ev); o == nil {
+			return
+		}
 	default:
 		return
 	}

@@ -40,6 +40,7 @@ func end(skb, at uint64, entered uint32) event.Event {
 // of makes ev one of another journey.
 func of(id uint64, ev event.Event) event.Event {
 	ev.Frame.Journey, ev.Facts.Journey, ev.Clone.Journey, ev.End.Journey = id, id, id, id
+	ev.Stack.Journey, ev.Fields.Journey = id, id
 	return ev
 }
 

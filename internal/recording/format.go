@@ -39,6 +39,7 @@ import (
 	"fmt"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/blockio"
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
 )
 
@@ -96,6 +97,9 @@ type Header struct {
 	// Block is what the run's blockio.Tracker was made with, zero when it
 	// traced no block requests.
 	Block blockio.Options `json:"block"`
+	// SkbFields says what the members of an skb are that the run reported, none
+	// in recordings of versions that reported none.
+	SkbFields []event.SkbField `json:"skb_fields,omitempty"`
 }
 
 // The ways in which a file is not a whole recording. An *Error wraps one.
