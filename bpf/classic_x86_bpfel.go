@@ -138,6 +138,8 @@ type classicProbeSettings struct {
 	SkBuffId     uint32
 	RawBytesId   uint32
 	Interface    [16]uint8
+	Callees      uint8
+	Pad          [7]uint8
 }
 
 type classicSkbCopy struct {
@@ -151,6 +153,7 @@ type classicSlot struct {
 	Busy       uint8
 	Clones     uint8
 	Pad        [2]uint8
+	Outer      uint64
 	Frame      classicFrameRecord
 }
 
@@ -171,12 +174,14 @@ type classicTrackedSkb struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	classicMapCpuStates       = "cpu_states"
+	classicMapNotes           = "notes"
 	classicMapOpenFrames      = "open_frames"
 	classicMapOwnFlows        = "own_flows"
 	classicMapRing            = "ring"
 	classicMapSkbCopies       = "skb_copies"
 	classicMapSlots           = "slots"
 	classicMapTracked         = "tracked"
+	classicProgCallee         = "callee"
 	classicProgClones0        = "clones_0"
 	classicProgConsumeSkb     = "consume_skb"
 	classicProgEndDeferred    = "end_deferred"
@@ -208,6 +213,7 @@ const (
 	classicVarFactsRecordType = "facts_record_type"
 	classicVarFrameRecordType = "frame_record_type"
 	classicVarLive            = "live"
+	classicVarNoted           = "noted"
 	classicVarOpenCount       = "open_count"
 	classicVarSettings        = "settings"
 	classicVarShedMonoNs      = "shed_mono_ns"
@@ -255,6 +261,7 @@ type classicSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicProgramSpecs struct {
+	Callee      *ebpf.ProgramSpec `ebpf:"callee"`
 	Clones0     *ebpf.ProgramSpec `ebpf:"clones_0"`
 	ConsumeSkb  *ebpf.ProgramSpec `ebpf:"consume_skb"`
 	EndDeferred *ebpf.ProgramSpec `ebpf:"end_deferred"`
@@ -288,6 +295,7 @@ type classicProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicMapSpecs struct {
 	CpuStates  *ebpf.MapSpec `ebpf:"cpu_states"`
+	Notes      *ebpf.MapSpec `ebpf:"notes"`
 	OpenFrames *ebpf.MapSpec `ebpf:"open_frames"`
 	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
 	Ring       *ebpf.MapSpec `ebpf:"ring"`
@@ -305,6 +313,7 @@ type classicVariableSpecs struct {
 	FactsRecordType *ebpf.VariableSpec `ebpf:"facts_record_type"`
 	FrameRecordType *ebpf.VariableSpec `ebpf:"frame_record_type"`
 	Live            *ebpf.VariableSpec `ebpf:"live"`
+	Noted           *ebpf.VariableSpec `ebpf:"noted"`
 	OpenCount       *ebpf.VariableSpec `ebpf:"open_count"`
 	Settings        *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs      *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
@@ -331,6 +340,7 @@ func (o *classicObjects) Close() error {
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicMaps struct {
 	CpuStates  *ebpf.Map `ebpf:"cpu_states"`
+	Notes      *ebpf.Map `ebpf:"notes"`
 	OpenFrames *ebpf.Map `ebpf:"open_frames"`
 	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
 	Ring       *ebpf.Map `ebpf:"ring"`
@@ -342,6 +352,7 @@ type classicMaps struct {
 func (m *classicMaps) Close() error {
 	return _ClassicClose(
 		m.CpuStates,
+		m.Notes,
 		m.OpenFrames,
 		m.OwnFlows,
 		m.Ring,
@@ -360,6 +371,7 @@ type classicVariables struct {
 	FactsRecordType *ebpf.Variable `ebpf:"facts_record_type"`
 	FrameRecordType *ebpf.Variable `ebpf:"frame_record_type"`
 	Live            *ebpf.Variable `ebpf:"live"`
+	Noted           *ebpf.Variable `ebpf:"noted"`
 	OpenCount       *ebpf.Variable `ebpf:"open_count"`
 	Settings        *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs      *ebpf.Variable `ebpf:"shed_mono_ns"`
@@ -369,6 +381,7 @@ type classicVariables struct {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicPrograms struct {
+	Callee      *ebpf.Program `ebpf:"callee"`
 	Clones0     *ebpf.Program `ebpf:"clones_0"`
 	ConsumeSkb  *ebpf.Program `ebpf:"consume_skb"`
 	EndDeferred *ebpf.Program `ebpf:"end_deferred"`
@@ -399,6 +412,7 @@ type classicPrograms struct {
 
 func (p *classicPrograms) Close() error {
 	return _ClassicClose(
+		p.Callee,
 		p.Clones0,
 		p.ConsumeSkb,
 		p.EndDeferred,

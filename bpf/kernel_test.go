@@ -84,6 +84,7 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 	variants := map[string]Options{
 		"plain":      {},
 		"entry only": {EntryOnly: true},
+		"callees":    {Callees: true},
 		"filters":    {NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo"},
 	}
 	for _, way := range loadings(t, types) {

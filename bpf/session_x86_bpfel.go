@@ -27,10 +27,12 @@ const (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	sessionMapCpuStates          = "cpu_states"
+	sessionMapNotes              = "notes"
 	sessionMapOwnFlows           = "own_flows"
 	sessionMapRing               = "ring"
 	sessionMapSlots              = "slots"
 	sessionMapTracked            = "tracked"
+	sessionProgCallee            = "callee"
 	sessionProgConsumeSkb        = "consume_skb"
 	sessionProgEndDeferred       = "end_deferred"
 	sessionProgEndFreed          = "end_freed"
@@ -43,6 +45,7 @@ const (
 	sessionVarModes              = "modes"
 	sessionVarModesDisplacements = "modes_displacements"
 	sessionVarModesMultiplier    = "modes_multiplier"
+	sessionVarNoted              = "noted"
 	sessionVarSettings           = "settings"
 	sessionVarShedMonoNs         = "shed_mono_ns"
 )
@@ -89,6 +92,7 @@ type sessionSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionProgramSpecs struct {
+	Callee      *ebpf.ProgramSpec `ebpf:"callee"`
 	ConsumeSkb  *ebpf.ProgramSpec `ebpf:"consume_skb"`
 	EndDeferred *ebpf.ProgramSpec `ebpf:"end_deferred"`
 	EndFreed    *ebpf.ProgramSpec `ebpf:"end_freed"`
@@ -103,6 +107,7 @@ type sessionProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionMapSpecs struct {
 	CpuStates *ebpf.MapSpec `ebpf:"cpu_states"`
+	Notes     *ebpf.MapSpec `ebpf:"notes"`
 	OwnFlows  *ebpf.MapSpec `ebpf:"own_flows"`
 	Ring      *ebpf.MapSpec `ebpf:"ring"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
@@ -118,6 +123,7 @@ type sessionVariableSpecs struct {
 	Modes              *ebpf.VariableSpec `ebpf:"modes"`
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
+	Noted              *ebpf.VariableSpec `ebpf:"noted"`
 	Settings           *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs         *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 }
@@ -143,6 +149,7 @@ func (o *sessionObjects) Close() error {
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionMaps struct {
 	CpuStates *ebpf.Map `ebpf:"cpu_states"`
+	Notes     *ebpf.Map `ebpf:"notes"`
 	OwnFlows  *ebpf.Map `ebpf:"own_flows"`
 	Ring      *ebpf.Map `ebpf:"ring"`
 	Slots     *ebpf.Map `ebpf:"slots"`
@@ -152,6 +159,7 @@ type sessionMaps struct {
 func (m *sessionMaps) Close() error {
 	return _SessionClose(
 		m.CpuStates,
+		m.Notes,
 		m.OwnFlows,
 		m.Ring,
 		m.Slots,
@@ -168,6 +176,7 @@ type sessionVariables struct {
 	Modes              *ebpf.Variable `ebpf:"modes"`
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
+	Noted              *ebpf.Variable `ebpf:"noted"`
 	Settings           *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs         *ebpf.Variable `ebpf:"shed_mono_ns"`
 }
@@ -176,6 +185,7 @@ type sessionVariables struct {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionPrograms struct {
+	Callee      *ebpf.Program `ebpf:"callee"`
 	ConsumeSkb  *ebpf.Program `ebpf:"consume_skb"`
 	EndDeferred *ebpf.Program `ebpf:"end_deferred"`
 	EndFreed    *ebpf.Program `ebpf:"end_freed"`
@@ -187,6 +197,7 @@ type sessionPrograms struct {
 
 func (p *sessionPrograms) Close() error {
 	return _SessionClose(
+		p.Callee,
 		p.ConsumeSkb,
 		p.EndDeferred,
 		p.EndFreed,

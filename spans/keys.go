@@ -84,6 +84,7 @@ const (
 	KeyCgroupPath
 	KeyWait
 	KeyDescription
+	KeyNoSkb
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
 	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey
 	keyCount          = KeyWaitDurations + Key(waitCount) - 1
@@ -154,6 +155,7 @@ var keyNames = [keyCount]string{
 	KeyReturn:       "otel_kprobe.return",
 	KeyWait:         "otel_kprobe.wait",
 	KeyDescription:  "otel_kprobe.description",
+	KeyNoSkb:        "otel_kprobe.no_skb",
 
 	KeyBlockPartition:           "otel_kprobe.block.partition",
 	KeyBlockOperation:           "otel_kprobe.block.operation",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"regexp"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,7 @@ import (
 // newFunctions builds the command functions.
 func newFunctions(sys system) *cobra.Command {
 	backend := "auto"
+	var nonSkb nonSkbFlags
 	cmd := &cobra.Command{
 		Use:   "functions [flags] [RE2]",
 		Short: "List the kernel functions that would be probed, and why others are not",
@@ -24,14 +26,15 @@ func newFunctions(sys system) *cobra.Command {
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return listFunctions(sys, backend, args)
+			return listFunctions(sys, backend, nonSkb, args)
 		},
 	}
 	cmd.Flags().StringVar(&backend, "backend", backend, "as the backend auto, session, multi or kprobe would")
+	nonSkb.register(cmd.Flags())
 	return cmd
 }
 
-func listFunctions(sys system, backend string, args []string) error {
+func listFunctions(sys system, backend string, nonSkb nonSkbFlags, args []string) error {
 	var (
 		pattern *regexp.Regexp
 		text    string
@@ -43,6 +46,10 @@ func listFunctions(sys system, backend string, args []string) error {
 			return usageError(err)
 		}
 	}
+	callees, err := nonSkb.settings(false)
+	if err != nil {
+		return usageError(err)
+	}
 	if backend, err = backendOf(backend); err != nil {
 		return err
 	}
@@ -50,12 +57,17 @@ func listFunctions(sys system, backend string, args []string) error {
 	if err != nil {
 		return err
 	}
-	selection, err := probe.Select(probe.SystemSources(tracefs), probe.Options{Pattern: pattern, Backend: backend})
+	selection, err := probe.Select(probe.SystemSources(tracefs), probe.Options{
+		Pattern: pattern, NonSkb: callees.pattern, Backend: backend,
+	})
 	if err != nil {
 		return err
 	}
 	if err := readerGone(probe.WriteTable(sys.stdout, selection)); err != nil {
 		return err
+	}
+	if err := selection.UsableCallees(callees.text, backend); err != nil {
+		return usageError(fmt.Errorf("read --non-skb-funcs: %w", err))
 	}
 	return usageError(selection.Usable(text))
 }

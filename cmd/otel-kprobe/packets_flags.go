@@ -18,6 +18,7 @@ type packetsFlags struct {
 	run    runFlags
 
 	function  string
+	nonSkb    nonSkbFlags
 	netns     string
 	ifname    string
 	mark      string
@@ -29,6 +30,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	f.output.register(flags)
 	f.output.registerDescribe(flags)
 	flags.StringVar(&f.function, "filter-func", "", "probe only the functions whose whole name matches this `RE2` expression")
+	f.nonSkb.register(flags)
 	flags.StringVar(&f.netns, "filter-netns", "", "follow only packets in this network namespace: a `PATH`, inode:N, or a name of 'ip netns'")
 	flags.StringVar(&f.ifname, "filter-ifname", "", "follow only packets that pass the interface of this `NAME`")
 	flags.StringVar(&f.mark, "filter-mark", "", "follow only packets with this skb mark, `V[/MASK]`")
@@ -45,6 +47,7 @@ type packetsSettings struct {
 	pcapText  string
 	function  *regexp.Regexp
 	funcText  string
+	nonSkb    nonSkbSettings
 	netns     uint32
 	ifname    string
 	mark      filter.Mark
@@ -89,6 +92,9 @@ func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {
 		if s.function, err = probe.CompilePattern(f.function); err != nil {
 			return fmt.Errorf("read --filter-func: %w", err)
 		}
+	}
+	if s.nonSkb, err = f.nonSkb.settings(f.entryOnly); err != nil {
+		return err
 	}
 	if f.netns != "" {
 		if s.netns, err = filter.ParseNetNS(f.netns); err != nil {
