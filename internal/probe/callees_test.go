@@ -105,13 +105,17 @@ func TestUsableCallees(t *testing.T) {
 		{"some", Selection{Callees: make([]Function, 2)}, "fib_.*", BackendKprobe, ""},
 		{"none", Selection{}, "fbi_.*", BackendSession, `no function of this kernel without an skb matches "fbi_.*"`},
 		{
-			"only these", Selection{SkippedCallees: []Skipped{{Name: "fib_x", Reason: "ambiguous"}}}, "fib_x", BackendMulti,
+			"only these",
+			Selection{SkippedCallees: []Skipped{{Name: "fib_x", Reason: "ambiguous"}}},
+			"fib_x", BackendMulti,
 			`none of the 1 functions without an skb that match "fib_x" can be probed (fib_x: ambiguous)`,
 		},
 		{"many", Selection{Callees: make([]Function, maxCallees)}, ".*", BackendMulti, ""},
 		{"too many", Selection{Callees: make([]Function, maxCallees+1)}, ".*", BackendSession, "at most 4096 can be probed"},
 		{
-			"too many for single kprobes", Selection{Callees: make([]Function, maxSingleCallees+1)}, ".*", BackendKprobe,
+			"too many for single kprobes",
+			Selection{Callees: make([]Function, maxSingleCallees+1)},
+			".*", BackendKprobe,
 			"attaches to them one by one and takes at most 256: narrow the expression",
 		},
 	}
