@@ -7,6 +7,7 @@
  * and a kretprobe for every function): one program sees the entries, another
  * the returns, and a map joins them.
  */
+#include "callees.h"
 #include "frame.h"
 
 #define MAX_OPEN_FRAMES 16384
@@ -88,6 +89,17 @@ static __always_inline u64 pop_cookie(u64 stack)
 	}
 
 #include "probes.h"
+
+/* The entry of a function without an skb. */
+SEC("kprobe/callee")
+int callee(struct pt_regs *ctx)
+{
+	u64 cookie = noted ? begin_callee(ctx) : 0;
+
+	if (cookie)
+		push_cookie(PT_REGS_SP(ctx), cookie);
+	return 0;
+}
 
 /* The return address has been taken from the stack by now. */
 SEC("kretprobe/leave")

@@ -187,6 +187,8 @@ type classicProbeSettings struct {
 	SkBuffId     uint32
 	RawBytesId   uint32
 	Interface    [16]uint8
+	Callees      uint8
+	Pad          [7]uint8
 }
 
 type classicSkbCopy struct {
@@ -200,6 +202,7 @@ type classicSlot struct {
 	Busy       uint8
 	Clones     uint8
 	Pad        [2]uint8
+	Outer      uint64
 	Frame      classicFrameRecord
 }
 
@@ -236,12 +239,14 @@ type classicTrackedSkb struct {
 const (
 	classicMapCpuStates        = "cpu_states"
 	classicMapFieldRooms       = "field_rooms"
+	classicMapNotes            = "notes"
 	classicMapOpenFrames       = "open_frames"
 	classicMapOwnFlows         = "own_flows"
 	classicMapRing             = "ring"
 	classicMapSkbCopies        = "skb_copies"
 	classicMapSlots            = "slots"
 	classicMapTracked          = "tracked"
+	classicProgCallee          = "callee"
 	classicProgClones0         = "clones_0"
 	classicProgConsumeSkb      = "consume_skb"
 	classicProgEndDeferred     = "end_deferred"
@@ -276,6 +281,7 @@ const (
 	classicVarFieldsRecordType = "fields_record_type"
 	classicVarFrameRecordType  = "frame_record_type"
 	classicVarLive             = "live"
+	classicVarNoted            = "noted"
 	classicVarOpenCount        = "open_count"
 	classicVarSettings         = "settings"
 	classicVarShedMonoNs       = "shed_mono_ns"
@@ -324,6 +330,7 @@ type classicSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicProgramSpecs struct {
+	Callee      *ebpf.ProgramSpec `ebpf:"callee"`
 	Clones0     *ebpf.ProgramSpec `ebpf:"clones_0"`
 	ConsumeSkb  *ebpf.ProgramSpec `ebpf:"consume_skb"`
 	EndDeferred *ebpf.ProgramSpec `ebpf:"end_deferred"`
@@ -358,6 +365,7 @@ type classicProgramSpecs struct {
 type classicMapSpecs struct {
 	CpuStates  *ebpf.MapSpec `ebpf:"cpu_states"`
 	FieldRooms *ebpf.MapSpec `ebpf:"field_rooms"`
+	Notes      *ebpf.MapSpec `ebpf:"notes"`
 	OpenFrames *ebpf.MapSpec `ebpf:"open_frames"`
 	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
 	Ring       *ebpf.MapSpec `ebpf:"ring"`
@@ -378,6 +386,7 @@ type classicVariableSpecs struct {
 	FieldsRecordType *ebpf.VariableSpec `ebpf:"fields_record_type"`
 	FrameRecordType  *ebpf.VariableSpec `ebpf:"frame_record_type"`
 	Live             *ebpf.VariableSpec `ebpf:"live"`
+	Noted            *ebpf.VariableSpec `ebpf:"noted"`
 	OpenCount        *ebpf.VariableSpec `ebpf:"open_count"`
 	Settings         *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs       *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
@@ -406,6 +415,7 @@ func (o *classicObjects) Close() error {
 type classicMaps struct {
 	CpuStates  *ebpf.Map `ebpf:"cpu_states"`
 	FieldRooms *ebpf.Map `ebpf:"field_rooms"`
+	Notes      *ebpf.Map `ebpf:"notes"`
 	OpenFrames *ebpf.Map `ebpf:"open_frames"`
 	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
 	Ring       *ebpf.Map `ebpf:"ring"`
@@ -418,6 +428,7 @@ func (m *classicMaps) Close() error {
 	return _ClassicClose(
 		m.CpuStates,
 		m.FieldRooms,
+		m.Notes,
 		m.OpenFrames,
 		m.OwnFlows,
 		m.Ring,
@@ -439,6 +450,7 @@ type classicVariables struct {
 	FieldsRecordType *ebpf.Variable `ebpf:"fields_record_type"`
 	FrameRecordType  *ebpf.Variable `ebpf:"frame_record_type"`
 	Live             *ebpf.Variable `ebpf:"live"`
+	Noted            *ebpf.Variable `ebpf:"noted"`
 	OpenCount        *ebpf.Variable `ebpf:"open_count"`
 	Settings         *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs       *ebpf.Variable `ebpf:"shed_mono_ns"`
@@ -449,6 +461,7 @@ type classicVariables struct {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicPrograms struct {
+	Callee      *ebpf.Program `ebpf:"callee"`
 	Clones0     *ebpf.Program `ebpf:"clones_0"`
 	ConsumeSkb  *ebpf.Program `ebpf:"consume_skb"`
 	EndDeferred *ebpf.Program `ebpf:"end_deferred"`
@@ -479,6 +492,7 @@ type classicPrograms struct {
 
 func (p *classicPrograms) Close() error {
 	return _ClassicClose(
+		p.Callee,
 		p.Clones0,
 		p.ConsumeSkb,
 		p.EndDeferred,

@@ -12,14 +12,13 @@
 #define OTEL_KPROBE_FRAME_H
 
 #include "modes.h"
+#include "notes.h"
 #include "track.h"
 #include <bpf/bpf_tracing.h>
 
 /* PT_REGS_PARM6 of bpf_tracing.h came with libbpf 1.2. */
 #define SIXTH_PARM(ctx) ((ctx)->r9)
 
-/* A slot whose return was missed (recursion) is taken back after this time. */
-#define SLOT_STALE_NS 10000000000ULL
 #define SLOT_TRIES 4
 
 /*
@@ -75,15 +74,17 @@ static __always_inline struct slot *take_slot(struct cpu_state *cpu, u64 now, u3
 	return 0;
 }
 
-static __always_inline void send_frame(struct cpu_state *cpu, const struct frame_record *frame)
+static __always_inline void send_frame(struct cpu_state *cpu, const struct slot *slot)
 {
 	struct frame_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 
 	if (!record) {
 		cpu->ring_full_frames++;
+		if (settings.callees && slot->frame.flags & FRAME_NO_SKB)
+			callee_lost(slot->outer);
 		return;
 	}
-	*record = *frame;
+	*record = slot->frame;
 	cpu->submitted_frames++;
 	bpf_ringbuf_submit(record, record_flag(cpu));
 }
@@ -143,7 +144,9 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	slot->busy = 1;
 	slot->clones = !!(mode & MODE_CLONES);
 	fill_frame(ctx, &slot->frame, state, &view, skb, tid, now);
-	return (u64)(slot->generation | 1u << 31) << 32 | index;
+	if (settings.callees)
+		note_frame(cookie_of(slot, index));
+	return cookie_of(slot, index);
 }
 
 /*
@@ -182,7 +185,9 @@ static __always_inline void leave_frame(u64 cookie, u64 ret)
 	slot->frame.ret = ret;
 	if (slot->clones)
 		join_returned(slot->frame.skb, slot->frame.journey, ret);
-	send_frame(cpu, &slot->frame);
+	if (settings.callees)
+		forget_frame(cookie);
+	send_frame(cpu, slot);
 	slot->busy = 0;
 }
 

@@ -87,6 +87,7 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 	variants := map[string]Options{
 		"plain":      {},
 		"entry only": {EntryOnly: true},
+		"callees":    {Callees: true},
 		"filters":    {NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo"},
 		"extras":     {Extras: allExtras()},
 	}

@@ -49,6 +49,7 @@ type Options struct {
 	Interface  string // at most 15 bytes
 	EntryOnly  bool
 	Extras     Extras
+	Callees    bool // frames are noted for ProgramCallee; not with EntryOnly
 	HasFuncIP  bool // bpf_get_func_ip works in this program type
 	HasReason  bool // tracepoint kfree_skb has the argument reason
 	// KfuncIDs maps the kfuncs that the session object calls to their BTF ids
@@ -129,6 +130,9 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 	}
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
 	spec.Maps["slots"].MaxEntries = uint32(slotsPerCPU * o.CPUs)
+	if !o.Callees {
+		spec.Maps["notes"].MaxEntries = 1 // never used
+	}
 	return spec, nil
 }
 
@@ -191,6 +195,7 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 		HasFuncIp:    flag(o.HasFuncIP),
 		HasReason:    flag(o.HasReason),
 		EntryOnly:    flag(o.EntryOnly),
+		Callees:      flag(o.Callees),
 	}
 	if o.Kind == Session {
 		var err error

@@ -37,12 +37,16 @@ struct {
 	__type(value, struct tracked_skb);
 } tracked SEC(".maps");
 
+/* A slot whose return was missed (recursion) is taken back after this time. */
+#define SLOT_STALE_NS 10000000000ULL
+
 /* One frame between its entry and its return. */
 struct slot {
 	u32 generation;
 	u8 busy;
 	u8 clones;
 	u8 pad[2];
+	u64 outer; /* with settings.callees: cookie of the frame that it runs in, 0 none */
 	struct frame_record frame;
 };
 

@@ -12,6 +12,7 @@ const (
 	ProgramEndMerged   = "end_merged"   // … that takes its data over into another skb
 	ProgramEndDeferred = "end_deferred" // … that hands it to the deferred free
 	ProgramLeave       = "leave"        // every return, Classic only
+	ProgramCallee      = "callee"       // entry (Session: and return) of a function without an skb
 )
 
 // ProbeProgram names the Classic program for a function whose skb is the register

@@ -22,6 +22,8 @@ enum record_kind {
 /* Flags of struct frame_record. */
 enum frame_flag {
 	FRAME_ENTRY_ONLY = 1 << 0,
+	FRAME_NO_SKB = 1 << 1,       /* of a function without an skb, in a frame of this one */
+	FRAME_CALLEES_LOST = 1 << 2, /* frames with FRAME_NO_SKB may be missing in this one */
 };
 
 /* Flags of struct facts_record. */

@@ -8,6 +8,7 @@
  * suppresses its return, so an untracked skb never pays for it.
  */
 #define DIRECT
+#include "callees.h"
 #include "ends.h"
 #include "frame.h"
 
@@ -92,6 +93,25 @@ int probe(struct pt_regs *ctx)
 	value = enter_frame(ctx, skb, mode);
 	if (mode >> MODE_END_SHIFT && live)
 		end_skb(skb, mode >> MODE_END_SHIFT, 0, 0);
+	if (!value)
+		return 1;
+	cookie = bpf_session_cookie(ctx);
+	*cookie = value;
+	return 0;
+}
+
+/* Entry and return of the functions without an skb. */
+SEC("kprobe.session/callee")
+int callee(struct pt_regs *ctx)
+{
+	u64 value, *cookie;
+
+	if (bpf_session_is_return(ctx)) {
+		cookie = bpf_session_cookie(ctx);
+		leave_frame(*cookie, PT_REGS_RC(ctx));
+		return 0;
+	}
+	value = noted ? begin_callee(ctx) : 0;
 	if (!value)
 		return 1;
 	cookie = bpf_session_cookie(ctx);

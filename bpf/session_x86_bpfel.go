@@ -28,10 +28,12 @@ const (
 const (
 	sessionMapCpuStates          = "cpu_states"
 	sessionMapFieldRooms         = "field_rooms"
+	sessionMapNotes              = "notes"
 	sessionMapOwnFlows           = "own_flows"
 	sessionMapRing               = "ring"
 	sessionMapSlots              = "slots"
 	sessionMapTracked            = "tracked"
+	sessionProgCallee            = "callee"
 	sessionProgConsumeSkb        = "consume_skb"
 	sessionProgEndDeferred       = "end_deferred"
 	sessionProgEndFreed          = "end_freed"
@@ -45,6 +47,7 @@ const (
 	sessionVarModes              = "modes"
 	sessionVarModesDisplacements = "modes_displacements"
 	sessionVarModesMultiplier    = "modes_multiplier"
+	sessionVarNoted              = "noted"
 	sessionVarSettings           = "settings"
 	sessionVarShedMonoNs         = "shed_mono_ns"
 )
@@ -91,6 +94,7 @@ type sessionSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionProgramSpecs struct {
+	Callee      *ebpf.ProgramSpec `ebpf:"callee"`
 	ConsumeSkb  *ebpf.ProgramSpec `ebpf:"consume_skb"`
 	EndDeferred *ebpf.ProgramSpec `ebpf:"end_deferred"`
 	EndFreed    *ebpf.ProgramSpec `ebpf:"end_freed"`
@@ -106,6 +110,7 @@ type sessionProgramSpecs struct {
 type sessionMapSpecs struct {
 	CpuStates  *ebpf.MapSpec `ebpf:"cpu_states"`
 	FieldRooms *ebpf.MapSpec `ebpf:"field_rooms"`
+	Notes      *ebpf.MapSpec `ebpf:"notes"`
 	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
 	Ring       *ebpf.MapSpec `ebpf:"ring"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
@@ -122,6 +127,7 @@ type sessionVariableSpecs struct {
 	Modes              *ebpf.VariableSpec `ebpf:"modes"`
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
+	Noted              *ebpf.VariableSpec `ebpf:"noted"`
 	Settings           *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs         *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 }
@@ -148,6 +154,7 @@ func (o *sessionObjects) Close() error {
 type sessionMaps struct {
 	CpuStates  *ebpf.Map `ebpf:"cpu_states"`
 	FieldRooms *ebpf.Map `ebpf:"field_rooms"`
+	Notes      *ebpf.Map `ebpf:"notes"`
 	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
 	Ring       *ebpf.Map `ebpf:"ring"`
 	Slots      *ebpf.Map `ebpf:"slots"`
@@ -158,6 +165,7 @@ func (m *sessionMaps) Close() error {
 	return _SessionClose(
 		m.CpuStates,
 		m.FieldRooms,
+		m.Notes,
 		m.OwnFlows,
 		m.Ring,
 		m.Slots,
@@ -175,6 +183,7 @@ type sessionVariables struct {
 	Modes              *ebpf.Variable `ebpf:"modes"`
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
+	Noted              *ebpf.Variable `ebpf:"noted"`
 	Settings           *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs         *ebpf.Variable `ebpf:"shed_mono_ns"`
 }
@@ -183,6 +192,7 @@ type sessionVariables struct {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionPrograms struct {
+	Callee      *ebpf.Program `ebpf:"callee"`
 	ConsumeSkb  *ebpf.Program `ebpf:"consume_skb"`
 	EndDeferred *ebpf.Program `ebpf:"end_deferred"`
 	EndFreed    *ebpf.Program `ebpf:"end_freed"`
@@ -194,6 +204,7 @@ type sessionPrograms struct {
 
 func (p *sessionPrograms) Close() error {
 	return _SessionClose(
+		p.Callee,
 		p.ConsumeSkb,
 		p.EndDeferred,
 		p.EndFreed,

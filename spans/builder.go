@@ -239,6 +239,9 @@ func (b *Builder) direction() {
 	t := &b.trace
 	for i := range b.nester.nodes {
 		s := &t.Spans[b.nester.nodes[i].span]
+		if s.Frame.Flags&event.FrameNoSkb != 0 {
+			continue // it says nothing of the packet
+		}
 		switch b.names.function(s.Frame.Func).side {
 		case sideForward:
 			t.Direction = DirectionForward

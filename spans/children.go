@@ -72,9 +72,12 @@ func (b *Builder) appendSpan(f *event.Frame, nd *node, parent int32, id [8]byte)
 		ParentIndex: parent, Depth: p.Depth + 1, SelfNs: nd.self(), Incomplete: nd.incomplete,
 	})
 	s := &t.Spans[index]
-	seen := b.note(s)
+	noSkb := f.Flags&event.FrameNoSkb != 0
+	seen := noSkb || b.note(s)
 	b.childAttrs(s, fn, seen)
-	b.noteReader(index, fn)
+	if !noSkb {
+		b.noteReader(index, fn)
+	}
 }
 
 // within makes a span at least 1 ns long without letting it stick out of its
@@ -184,7 +187,11 @@ func (b *Builder) childAttrs(s *Span, fn *function, seen bool) {
 	b.add(IntAttr(KeyCPULogicalNumber, int64(f.CPU)))
 	b.add(IntAttr(KeyThreadID, int64(f.TID)))
 	b.childFacts(s, seen)
-	b.childSkb(s, seen)
+	if f.Flags&event.FrameNoSkb != 0 {
+		b.add(BoolAttr(KeyNoSkb, true))
+	} else {
+		b.childSkb(s, seen)
+	}
 	b.childExtras(s)
 	entryOnly := f.Flags&event.FrameEntryOnly != 0
 	if fn.ret != ReturnNone && !entryOnly && !s.Incomplete {

@@ -36,7 +36,9 @@ func KnownReturn(f Function) Return {
 		"netif_rx", "__netif_rx", "netif_rx_internal", "netif_receive_skb", "__netif_receive_skb",
 		"__netif_receive_skb_one_core", "__netif_receive_skb_core", "enqueue_to_backlog",
 		"veth_xmit", "loopback_xmit", "start_xmit", "packet_rcv", "tpacket_rcv",
-		"sk_filter_trim_cap", "pfifo_fast_enqueue", "sock_queue_rcv_skb_reason":
+		"sk_filter_trim_cap", "pfifo_fast_enqueue", "sock_queue_rcv_skb_reason",
+		// Without an skb.
+		"nft_do_chain", "fib_table_lookup", "__fib_lookup", "fib_rules_lookup", "fib6_table_lookup":
 		return ReturnInt32
 	case "sch_direct_xmit":
 		return ReturnBool

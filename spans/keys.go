@@ -96,6 +96,7 @@ const (
 	KeySkbFields
 	KeyPayload
 	KeyPayloadSensitive
+	KeyNoSkb
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
 	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey
 	keyCount          = KeyWaitDurations + Key(waitCount) - 1
@@ -167,6 +168,7 @@ var keyNames = [keyCount]string{
 	KeyReturn:       "otel_kprobe.return",
 	KeyWait:         "otel_kprobe.wait",
 	KeyDescription:  "otel_kprobe.description",
+	KeyNoSkb:        "otel_kprobe.no_skb",
 
 	KeyTunnelProtocol:        "otel_kprobe.tunnel.protocol",
 	KeyTunnelSource:          "otel_kprobe.tunnel.source.address",

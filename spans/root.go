@@ -202,7 +202,13 @@ func (b *Builder) skbAttrs() {
 		return
 	}
 	first := &t.Spans[n[0].span].Frame
-	last := &t.Spans[n[len(n)-1].span].Frame
+	last := first
+	for i := len(n) - 1; i > 0; i-- {
+		if f := &t.Spans[n[i].span].Frame; f.Flags&event.FrameNoSkb == 0 {
+			last = f
+			break
+		}
+	}
 	b.add(HexAttr(KeySkb, b.skbAddress(first.Skb)))
 	b.add(IntAttr(KeySkbLenFirst, int64(first.Len)))
 	b.add(IntAttr(KeySkbLenLast, int64(last.Len)))

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
 )
 
@@ -94,6 +95,9 @@ func (b *Builder) findWaits(j *journey.Journey) {
 		}
 		b.tops = append(b.tops, top)
 		f := &j.Frames[nd.frame]
+		if f.Flags&event.FrameNoSkb != 0 {
+			continue // it works on no skb, perhaps after having handed it over
+		}
 		open := b.openWait(f.Skb)
 		if open != nil && open.top != top {
 			open.toMonoNs, open.ended = nd.enter, true

@@ -51,6 +51,21 @@ func TestBadInput(t *testing.T) {
 			"read --filter-func: compile function pattern: error parsing regexp: missing closing ): `tcp_(`",
 		},
 		{
+			"bad pattern of functions without an skb",
+			[]string{"packets", "--non-skb-funcs", "fib_("},
+			"read --non-skb-funcs: compile function pattern: error parsing regexp: missing closing ): `fib_(`",
+		},
+		{
+			"the same of functions",
+			[]string{"functions", "--non-skb-funcs", "fib_("},
+			"read --non-skb-funcs: compile function pattern: error parsing regexp: missing closing ): `fib_(`",
+		},
+		{
+			"functions without an skb and no returns",
+			[]string{"packets", "--non-skb-funcs", "fib_.*", "--entry-only"},
+			"read --non-skb-funcs: what runs within a function cannot be told without its return: leave --entry-only away",
+		},
+		{
 			"bad function pattern of functions",
 			[]string{"functions", "tcp_("},
 			"compile function pattern: error parsing regexp: missing closing ): `tcp_(`",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"regexp"
 
 	"github.com/spf13/cobra"
@@ -30,6 +31,7 @@ func newFunctions(sys system) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&f.backend, "backend", "auto", "as the backend auto, session, multi or kprobe would")
 	f.modules.register(cmd.Flags())
+	f.nonSkb.register(cmd.Flags())
 	registerKernelBTF(cmd.Flags(), &f.kernelBTF)
 	return cmd
 }
@@ -38,6 +40,7 @@ func newFunctions(sys system) *cobra.Command {
 type functionsFlags struct {
 	backend   string
 	modules   modulesFlag
+	nonSkb    nonSkbFlags
 	kernelBTF string
 }
 
@@ -57,6 +60,10 @@ func listFunctions(sys system, f functionsFlags, args []string) error {
 	if err := cmp.Or(err, checkKernelBTF(f.kernelBTF)); err != nil {
 		return usageError(err)
 	}
+	callees, err := f.nonSkb.settings(false)
+	if err != nil {
+		return usageError(err)
+	}
 	backend, err := backendOf(f.backend, f.kernelBTF)
 	if err != nil {
 		return err
@@ -67,7 +74,9 @@ func listFunctions(sys system, f functionsFlags, args []string) error {
 	}
 	sources := probe.SystemSources(tracefs)
 	sources.Vmlinux = f.kernelBTF
-	selection, err := probe.Select(sources, probe.Options{Pattern: pattern, Modules: modules, Backend: backend})
+	selection, err := probe.Select(sources, probe.Options{
+		Pattern: pattern, Modules: modules, NonSkb: callees.pattern, Backend: backend,
+	})
 	if err != nil {
 		return err
 	}
@@ -76,6 +85,9 @@ func listFunctions(sys system, f functionsFlags, args []string) error {
 	}
 	if err := selection.HasModules(modules, text); err != nil {
 		return usageError(err)
+	}
+	if err := selection.UsableCallees(callees.text, backend); err != nil {
+		return usageError(fmt.Errorf("read --non-skb-funcs: %w", err))
 	}
 	return usageError(selection.Usable(text))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,15 +49,16 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	if why != "" {
 		logger.Info("backend "+string(backend), "why", why)
 	}
-	total := len(selection.Functions)
+	functions := slices.Concat(selection.Functions, selection.Callees)
+	total := len(functions)
 	progress(0, total)
-	objects, fields, err := loadObjects(backend, selection.Functions, s, types)
+	objects, fields, err := loadObjects(backend, functions, s, types)
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
 	attachment, err := probe.Attach(ctx, objects, probe.AttachOptions{
 		Backend:   backend,
-		Functions: selection.Functions,
+		Functions: functions,
 		EntryOnly: s.entryOnly,
 		Progress:  func(done int) { progress(done, total) },
 	})
@@ -73,7 +75,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		attachment: attachment,
 		backend:    backend,
 		symbols:    symbols,
-		skipped:    len(selection.Skipped) + len(attachment.Refused),
+		skipped:    len(selection.Skipped) + len(selection.SkippedCallees) + len(attachment.Refused),
 		skbFields:  fields,
 		took:       time.Since(start),
 	}, nil
@@ -96,7 +98,7 @@ func chooseBackend(s packetsSettings) (backend probe.Backend, why string, err er
 	return probe.Backend(name), why, nil
 }
 
-// selectFunctions applies --filter-func; a pattern without a match is the
+// selectFunctions applies --filter-func and --non-skb-funcs; a pattern without a match is the
 // user's mistake.
 func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*kernel.Symbols, error)) (probe.Selection, error) {
 	tracefs, err := kernel.TracefsDir()
@@ -108,6 +110,7 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 	selection, err := probe.Select(sources, probe.Options{
 		Pattern: s.function,
 		Modules: s.modules,
+		NonSkb:  s.nonSkb.pattern,
 		Backend: string(backend),
 	})
 	if err != nil {
@@ -118,6 +121,9 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 	}
 	if err := selection.Usable(s.funcText); err != nil {
 		return selection, usageError(err)
+	}
+	if err := selection.UsableCallees(s.nonSkb.text, string(backend)); err != nil {
+		return selection, usageError(fmt.Errorf("read --non-skb-funcs: %w", err))
 	}
 	return selection, usageError(selection.Begins(s.funcText))
 }
@@ -143,6 +149,7 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		MarkMask:   s.mark.Mask,
 		Interface:  s.ifname,
 		EntryOnly:  s.entryOnly,
+		Callees:    s.nonSkb.pattern != nil,
 	}
 	if err := adaptToKernel(&options, s.pcap, types); err != nil {
 		return nil, nil, err

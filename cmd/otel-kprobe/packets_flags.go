@@ -21,6 +21,7 @@ type packetsFlags struct {
 	function  string
 	modules   modulesFlag
 	kernelBTF string
+	nonSkb    nonSkbFlags
 	netns     string
 	ifname    string
 	mark      string
@@ -34,6 +35,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.function, "filter-func", "", "probe only the functions whose whole name matches this `RE2` expression")
 	f.modules.register(flags)
 	registerKernelBTF(flags, &f.kernelBTF)
+	f.nonSkb.register(flags)
 	flags.StringVar(&f.netns, "filter-netns", "", "follow only packets in this network namespace: a `PATH`, inode:N, or a name of 'ip netns'")
 	flags.StringVar(&f.ifname, "filter-ifname", "", "follow only packets that pass the interface of this `NAME`")
 	flags.StringVar(&f.mark, "filter-mark", "", "follow only packets with this skb mark, `V[/MASK]`")
@@ -54,6 +56,7 @@ type packetsSettings struct {
 	funcText  string
 	modules   []string // see probe.Options
 	kernelBTF string   // a file, see kernel.ReadVmlinuxBTF
+	nonSkb    nonSkbSettings
 	netns     uint32
 	ifname    string
 	mark      filter.Mark
@@ -104,6 +107,9 @@ func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {
 		}
 	}
 	if s.modules, err = f.modules.parse(); err != nil {
+		return err
+	}
+	if s.nonSkb, err = f.nonSkb.settings(f.entryOnly); err != nil {
 		return err
 	}
 	if err := checkKernelBTF(f.kernelBTF); err != nil {

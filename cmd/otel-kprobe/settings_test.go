@@ -190,6 +190,7 @@ func TestPacketsSettings(t *testing.T) {
 		{"filter in one word", []string{"tcp port 443"}, func(s *packetsSettings) { s.pcapText = "tcp port 443" }},
 		{"filter in several", []string{"tcp", "port", "443"}, func(s *packetsSettings) { s.pcapText = "tcp port 443" }},
 		{"function", []string{"--filter-func", "tcp_.*|ip_rcv"}, func(s *packetsSettings) { s.funcText = "tcp_.*|ip_rcv" }},
+		{"functions without an skb", []string{"--non-skb-funcs", "fib_.*"}, func(s *packetsSettings) { s.nonSkb.text = "fib_.*" }},
 		{"namespace", []string{"--filter-netns", "inode:4026531840"}, func(s *packetsSettings) { s.netns = 4026531840 }},
 		{"interface", []string{"--filter-ifname", "fifteen-letters"}, func(s *packetsSettings) { s.ifname = "fifteen-letters" }},
 		{"mark", []string{"--filter-mark", "0x10/0xf0"}, func(s *packetsSettings) { s.mark = filter.Mark{Value: 0x10, Mask: 0xf0} }},
@@ -235,12 +236,15 @@ func TestPacketsSettings(t *testing.T) {
 			}
 			want := defaults
 			c.change(&want)
-			unlike := cmpopts.IgnoreFields(packetsSettings{}, "pcap", "function") // compiled
-			if diff := cmp.Diff(want, got, cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}, onlyRules{}, extrasSettings{}), unlike); diff != "" {
+			unlike := cmpopts.IgnoreFields(packetsSettings{}, "pcap", "function", "nonSkb.pattern") // compiled
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}, onlyRules{}, extrasSettings{}, nonSkbSettings{}), unlike); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if (got.function != nil) != (want.funcText != "") || got.function != nil && !got.function.MatchString("tcp_rcv") {
 				t.Errorf("function pattern %v", got.function)
+			}
+			if (got.nonSkb.pattern != nil) != (want.nonSkb.text != "") || got.nonSkb.pattern != nil && !got.nonSkb.pattern.MatchString("fib_lookup") {
+				t.Errorf("pattern of functions without an skb %v", got.nonSkb.pattern)
 			}
 		})
 	}

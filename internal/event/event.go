@@ -48,6 +48,17 @@ type FrameFlags uint8
 // ExitMonoNs equals EnterMonoNs and Return is unknown.
 const FrameEntryOnly FrameFlags = 1 << 0
 
+const (
+	// FrameNoSkb marks a frame of a function without an skb, which ran in a
+	// frame of this skb (--non-skb-funcs). Skb, Len, Mark and Facts are those of
+	// the frame around it, Ordinal is 0: it is not among the frames that were
+	// entered on the skb, and may come after the skb's end.
+	FrameNoSkb FrameFlags = 1 << 1
+	// FrameCalleesLost marks a frame in which frames with FrameNoSkb may be
+	// missing.
+	FrameCalleesLost FrameFlags = 1 << 2
+)
+
 // Frame is one call of one probed function on one tracked skb.
 type Frame struct {
 	Journey     uint64 // id of the journey, unique within one run

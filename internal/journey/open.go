@@ -137,7 +137,10 @@ func (o *open) complete() bool { return len(o.skbs) == 0 }
 
 // addFrame reports whether there was room for the frame.
 func (o *open) addFrame(f *event.Frame, limit int) bool {
-	if i := o.findOrBegin(f.Skb, f.EnterMonoNs); i >= 0 {
+	o.Incomplete = o.Incomplete || f.Flags&event.FrameCalleesLost != 0
+	if f.Flags&event.FrameNoSkb != 0 {
+		// Not counted: the frame around it comes after it.
+	} else if i := o.findOrBegin(f.Skb, f.EnterMonoNs); i >= 0 {
 		o.hint = i
 		o.skbs[i].received++
 		o.settle(i)

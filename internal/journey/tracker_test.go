@@ -358,3 +358,44 @@ func TestOrderOfTime(t *testing.T) {
 		t.Errorf("times (-want +got):\n%s", d)
 	}
 }
+
+// Frames of functions without an skb are not among those entered on it. What is
+// around them comes after them, so that the journey waits for it, not for them.
+func TestFramesWithoutSkb(t *testing.T) {
+	noSkb := func(enter, exit uint64) event.Event {
+		ev := frame(0xa, enter, exit)
+		ev.Frame.Flags = event.FrameNoSkb
+		return ev
+	}
+	lossy := frame(0xa, 11, 40)
+	lossy.Frame.Flags = event.FrameCalleesLost
+	tests := []struct {
+		name  string
+		steps []event.Event
+		want  emitted
+	}{
+		{
+			"before and after the end of the skb",
+			[]event.Event{start(0xa, 10), noSkb(12, 13), end(0xa, 20, 1), noSkb(21, 22), frame(0xa, 11, 30)},
+			emitted{ID: 1, After: 5, Frames: 3, Facts: 1, Ends: 1},
+		},
+		{
+			"they stand in for no frame of the skb",
+			[]event.Event{start(0xa, 10), noSkb(12, 13), noSkb(14, 15), end(0xa, 20, 1), advance(20 + DefaultLingerNs)},
+			emitted{ID: 1, After: 5, Frames: 2, Facts: 1, Ends: 1, Lost: 1},
+		},
+		{
+			"some of them are missing",
+			[]event.Event{start(0xa, 10), end(0xa, 20, 1), lossy},
+			emitted{ID: 1, After: 3, Frames: 1, Facts: 1, Ends: 1, Incomplete: true},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, _ := run(Options{}, tt.steps, 0)
+			if diff := cmp.Diff([]emitted{tt.want}, got); diff != "" {
+				t.Errorf("emitted (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

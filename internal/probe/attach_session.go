@@ -9,7 +9,8 @@ import (
 	"github.com/otel-kprobe/otel-kprobe/bpf"
 )
 
-// attachSession makes one link of one program for all functions. Functions
+// attachSession makes one link of one program for all functions, and one of
+// another for those without an skb. Functions
 // that end the tracking of their skb do so in the same hit; only those that
 // are not among the functions get a probe of their own.
 func (a *Attachment) attachSession(objects *bpf.Objects, o AttachOptions) error {
@@ -20,6 +21,7 @@ func (a *Attachment) attachSession(objects *bpf.Objects, o AttachOptions) error 
 		a.Refused = append(a.Refused, Skipped{f.Name, f.Module, "its address is not known: see kernel.kptr_restrict"})
 		return true
 	})
+	functions, callees := splitCallees(functions)
 	modes, ends := sessionModes(functions)
 	if err := objects.SetModes(modes); err != nil {
 		return err
@@ -27,9 +29,17 @@ func (a *Attachment) attachSession(objects *bpf.Objects, o AttachOptions) error 
 	if err := a.attachEnds(objects, o.Backend, ends); err != nil {
 		return err
 	}
+	if err := a.attachSessionGroup(objects, bpf.ProgramProbe, functions, o.Progress); err != nil {
+		return err
+	}
+	return a.attachSessionGroup(objects, bpf.ProgramCallee, callees, o.Progress)
+}
+
+// attachSessionGroup makes one link of a program for functions.
+func (a *Attachment) attachSessionGroup(objects *bpf.Objects, program string, functions []Function, progress func(int)) error {
 	attach := func(opts link.KprobeMultiOptions) (link.Link, error) {
 		opts.Session = true
-		return link.KprobeMulti(objects.Programs[bpf.ProgramProbe], opts)
+		return link.KprobeMulti(objects.Programs[program], opts)
 	}
 	links, refused, err := attachGroup(functions, attach)
 	if err != nil {
@@ -37,11 +47,23 @@ func (a *Attachment) attachSession(objects *bpf.Objects, o AttachOptions) error 
 	}
 	a.entries = append(a.entries, links...)
 	a.Refused = append(a.Refused, refused...)
-	a.Attached = len(functions) - len(refused)
-	if o.Progress != nil {
-		o.Progress(a.Attached)
+	a.Attached += len(functions) - len(refused)
+	if progress != nil {
+		progress(a.Attached)
 	}
 	return nil
+}
+
+// splitCallees sets the functions without an skb apart, in the order given.
+func splitCallees(functions []Function) (withSkb, callees []Function) {
+	for _, f := range functions {
+		if f.NoSkb {
+			callees = append(callees, f)
+			continue
+		}
+		withSkb = append(withSkb, f)
+	}
+	return withSkb, callees
 }
 
 // sessionModes says how each function is treated, and which of the functions

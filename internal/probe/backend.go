@@ -3,6 +3,7 @@ package probe
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -49,7 +50,11 @@ func (b Backend) Programs(functions []Function, entryOnly bool) []string {
 		bpf.ProgramEndFreed, bpf.ProgramEndMerged, bpf.ProgramEndDeferred,
 	}
 	if b == BackendSession {
-		return append(names, bpf.ProgramProbe)
+		names = append(names, bpf.ProgramProbe)
+		if slices.ContainsFunc(functions, func(f Function) bool { return f.NoSkb }) {
+			names = append(names, bpf.ProgramCallee)
+		}
+		return names
 	}
 	seen := make(map[string]bool)
 	for _, f := range functions {
@@ -66,6 +71,9 @@ func (b Backend) Programs(functions []Function, entryOnly bool) []string {
 
 // program names the BPF program for the function's entry.
 func (f Function) program() string {
+	if f.NoSkb {
+		return bpf.ProgramCallee
+	}
 	return bpf.ProbeProgram(f.Arg, f.Indirect, f.NoStart, f.Clones)
 }
 

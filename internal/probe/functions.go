@@ -34,6 +34,8 @@ type Function struct {
 	NoStart bool
 	// Clones is set when the return value is a new skb of the same packet.
 	Clones bool
+	// NoSkb is set for a function without an skb; Arg and Return mean nothing.
+	NoSkb  bool
 	Return Return
 }
 
@@ -44,10 +46,14 @@ type Skipped struct {
 	Reason string // one clause, without the name
 }
 
-// Selection is what Select decided, both lists sorted by module and name.
+// Selection is what Select decided, all lists sorted by module and name.
 type Selection struct {
 	Functions []Function
 	Skipped   []Skipped
+	// Callees are functions without an skb that were asked for, SkippedCallees
+	// those of them that can't be probed.
+	Callees        []Function
+	SkippedCallees []Skipped
 }
 
 // CompilePattern compiles an RE2 expression (https://golang.org/s/re2syntax)
@@ -92,12 +98,16 @@ func (s Selection) Begins(pattern string) error {
 }
 
 func (s Selection) sort() {
-	slices.SortFunc(s.Functions, func(a, b Function) int {
-		return cmp.Or(cmp.Compare(a.Module, b.Module), cmp.Compare(a.Name, b.Name))
-	})
-	slices.SortFunc(s.Skipped, func(a, b Skipped) int {
-		return cmp.Or(cmp.Compare(a.Module, b.Module), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Reason, b.Reason))
-	})
+	for _, list := range [][]Function{s.Functions, s.Callees} {
+		slices.SortFunc(list, func(a, b Function) int {
+			return cmp.Or(cmp.Compare(a.Module, b.Module), cmp.Compare(a.Name, b.Name))
+		})
+	}
+	for _, list := range [][]Skipped{s.Skipped, s.SkippedCallees} {
+		slices.SortFunc(list, func(a, b Skipped) int {
+			return cmp.Or(cmp.Compare(a.Module, b.Module), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Reason, b.Reason))
+		})
+	}
 }
 
 // WriteTable prints what would be probed and what would not, with reasons.
@@ -107,16 +117,20 @@ func WriteTable(w io.Writer, s Selection) error {
 	for _, f := range s.Functions {
 		fmt.Fprintf(tw, "%s\t%s\t%d\t%s\n", f.Name, moduleOf(f.Module), f.Arg, f.notes())
 	}
+	for _, f := range s.Callees {
+		fmt.Fprintf(tw, "%s\t%s\t-\t%s\n", f.Name, moduleOf(f.Module), f.notes())
+	}
 	if err := tw.Flush(); err != nil {
 		return fmt.Errorf("write functions: %w", err)
 	}
-	if len(s.Skipped) > 0 {
+	skipped := slices.Concat(s.Skipped, s.SkippedCallees)
+	if len(skipped) > 0 {
 		fmt.Fprintf(tw, "\nSKIPPED\tMODULE\tREASON\n")
-		for _, f := range s.Skipped {
+		for _, f := range skipped {
 			fmt.Fprintf(tw, "%s\t%s\t%s\n", f.Name, moduleOf(f.Module), f.Reason)
 		}
 	}
-	fmt.Fprintf(tw, "\n%d functions, %d skipped\n", len(s.Functions), len(s.Skipped))
+	fmt.Fprintf(tw, "\n%d functions, %d skipped\n", len(s.Functions)+len(s.Callees), len(skipped))
 	if err := tw.Flush(); err != nil {
 		return fmt.Errorf("write functions: %w", err)
 	}
@@ -129,6 +143,9 @@ func (f Function) notes() string {
 	var notes []string
 	if f.Symbol != f.Name {
 		notes = append(notes, "as "+f.Symbol)
+	}
+	if f.NoSkb {
+		notes = append(notes, "without an skb: only within a frame")
 	}
 	if f.Indirect {
 		notes = append(notes, "struct sk_buff **")

@@ -43,6 +43,9 @@ type Options struct {
 	// Modules are those whose functions are looked at, Kernel for the kernel image;
 	// nil means all. Of modules that are named, BackendKprobe takes all functions.
 	Modules []string
+	// NonSkb has to match the name of a function without an skb, for
+	// Selection.Callees; nil means none of them.
+	NonSkb *regexp.Regexp
 	// Backend is one of the Backend constants.
 	Backend string
 	// Arch is a GOARCH; empty is that of this program.
@@ -61,7 +64,7 @@ func Select(src Sources, opts Options) (Selection, error) {
 	if !hasAddrs(file) {
 		symbols = readAside(src.Symbols)
 	}
-	found, err := candidates(src, opts)
+	found, all, err := candidates(src, opts)
 	list := <-traceable
 	if err := errors.Join(err, list.err); err != nil {
 		return Selection{}, err
@@ -69,6 +72,11 @@ func Select(src Sources, opts Options) (Selection, error) {
 	sel := selector{arch: opts.Arch, wanted: make(map[string][]*sighting, len(found))}
 	for _, c := range found {
 		sel.add(c)
+	}
+	if opts.NonSkb != nil {
+		for _, c := range withoutSkb(list.value, hasAddrs(file), all, opts.NonSkb) {
+			sel.add(c)
+		}
 	}
 	sel.sightBlacklist(src.Blacklist)
 	if exact := sel.sightTraceable(list.value, hasAddrs(file)); !exact {
@@ -86,29 +94,30 @@ func Select(src Sources, opts Options) (Selection, error) {
 	return sel.out, nil
 }
 
-// candidates scans vmlinux and the modules and keeps what the options ask for.
-func candidates(src Sources, opts Options) ([]Candidate, error) {
+// candidates scans vmlinux and the modules and keeps what the options ask for;
+// all are those that it found.
+func candidates(src Sources, opts Options) (kept, all []Candidate, err error) {
 	keep := opts.wanted()
 	vmlinux, err := kernel.ReadVmlinuxBTF(src.Vmlinux, src.BTFDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	scanner, err := NewScanner(vmlinux, opts.Arch)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	found := scanner.Scan("", vmlinux)
 	fromModules, err := scanModules(scanner, src.BTFDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var kept []Candidate
-	for _, c := range slices.Concat(found, fromModules, unlisted()) {
+	all = slices.Concat(found, fromModules, unlisted())
+	for _, c := range all {
 		if keep(c) {
 			kept = append(kept, c)
 		}
 	}
-	return kept, nil
+	return kept, all, nil
 }
 
 // scanModules scans the loaded modules, or falls back to the built-in table on
@@ -144,6 +153,10 @@ func (s *selector) decide() {
 	for _, ws := range s.wanted {
 		for _, w := range ws {
 			if w.Assumed && w.seen().times == 0 {
+				continue
+			}
+			if len(w.Skbs) == 0 {
+				s.decideCallee(w, excluded)
 				continue
 			}
 			arg := w.arg()

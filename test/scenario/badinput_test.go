@@ -24,6 +24,16 @@ func TestBadInput(t *testing.T) {
 	}{
 		{"function that does not exist", nil, []string{"packets", "--filter-func", "no_such_function_.*"}, 2, "no_such_function_"},
 		{"function pattern", nil, []string{"packets", "--filter-func", "ip_("}, 2, "--filter-func"},
+		{
+			"function without an skb that does not exist", nil,
+			[]string{"packets", "--filter-func", "ip_rcv", "--non-skb-funcs", "no_such_function_.*"},
+			2, "no_such_function_",
+		},
+		{
+			"functions without an skb that take one", nil,
+			[]string{"packets", "--filter-func", "ip_rcv", "--non-skb-funcs", "ip_output"},
+			2, "--filter-func",
+		},
 		{"namespace that does not exist", nil, []string{"packets", "--filter-netns", "nowhere"}, 2, "nowhere"},
 		{"path that is no namespace", nil, []string{"packets", "--filter-netns", "/etc/passwd"}, 2, "/etc/passwd"},
 		{"mark", nil, []string{"packets", "--filter-mark", "red"}, 2, "--filter-mark"},
