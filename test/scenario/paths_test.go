@@ -72,7 +72,7 @@ func TestPaths(t *testing.T) {
 	t.Run("bridge", func(t *testing.T) { checkBridge(t, p) })
 	t.Run("router", func(t *testing.T) { checkRouter(t, p) })
 	t.Run("counters", func(t *testing.T) { checkCounters(t, p) })
-	for _, drop := range pathDrops() {
+	for _, drop := range pathDrops(t) {
 		t.Run(drop.name, func(t *testing.T) { checkPathDrop(t, p, drop) })
 	}
 	t.Run("full socket", func(t *testing.T) { checkFullSocket(t, p) })
