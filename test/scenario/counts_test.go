@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 )
@@ -22,31 +23,47 @@ const (
 // interfaceCounts is what an interface counted, or what was traced at it.
 type interfaceCounts struct{ TxPackets, TxBytes, RxPackets, RxBytes int64 }
 
+// reading is what an interface had counted at a time, CLOCK_REALTIME.
+type reading struct {
+	interfaceCounts
+	fromUnixNs, toUnixNs uint64 // the kernel was asked in between
+}
+
 // TestCountsEqualInterfaceCounters holds the number of traces, and the lengths in
-// them, against what the interfaces themselves counted.
+// them, against what the interfaces themselves counted between two readings.
 func TestCountsEqualInterfaceCounters(t *testing.T) {
 	pinNeighbours(t)
 	tr := start(t, "--filter-func", "veth_xmit|__netif_receive_skb")
-	before := [2]interfaceCounts{countersOf(t, leftNS, leftIf), countersOf(t, rightNS, rightIf)}
+	ends := [2][2]string{{leftNS, leftIf}, {rightNS, rightIf}}
+	var before, after [2]reading
+	for i, end := range ends {
+		before[i] = countersOf(t, end[0], end[1])
+	}
 	datagrams(t, "udp", net.JoinHostPort(rightIP, strconv.Itoa(portCounted)), countedDatagrams, 0, true)
 	datagrams(t, "udp", net.JoinHostPort(rightIP, strconv.Itoa(portRefused)), countedDrops, 0, false)
 	ping(t, leftNS, rightIP, countedPings)
-	after := [2]interfaceCounts{countersOf(t, leftNS, leftIf), countersOf(t, rightNS, rightIf)}
+	time.Sleep(settle)
+	for i, end := range ends {
+		after[i] = countersOf(t, end[0], end[1])
+	}
 	o := tr.stop(t)
 	checkSums(t, o, "file")
 	checkNothingLost(t, o)
 
 	all := readJourneys(t, o.output())
-	for i, end := range []string{leftIf, rightIf} {
+	for i, end := range ends {
 		counted := interfaceCounts{
 			after[i].TxPackets - before[i].TxPackets, after[i].TxBytes - before[i].TxBytes,
 			after[i].RxPackets - before[i].RxPackets, after[i].RxBytes - before[i].RxBytes,
 		}
-		if diff := gocmp.Diff(counted, tracedAt(t, all, end)); diff != "" {
-			t.Errorf("%s (-counted +traced):\n%s", end, diff)
+		between := where(all, func(j *journey) bool {
+			return j.root.start > before[i].toUnixNs && j.root.end < after[i].fromUnixNs
+		})
+		if diff := gocmp.Diff(counted, tracedAt(t, between, end[1])); diff != "" {
+			t.Errorf("%s (-counted +traced):\n%s", end[1], diff)
 		}
 		if least := int64(countedDatagrams + countedPings); counted.TxPackets < least || counted.RxPackets < least {
-			t.Errorf("%s counted %+v, want at least %d packets each way", end, counted, least)
+			t.Errorf("%s counted %+v, want at least %d packets each way", end[1], counted, least)
 		}
 	}
 }
@@ -89,10 +106,14 @@ func macOf(t *testing.T, ns, name string) string {
 	return linkOf(t, ns, name).Address
 }
 
-func countersOf(t *testing.T, ns, name string) interfaceCounts {
+func countersOf(t *testing.T, ns, name string) reading {
 	t.Helper()
+	from := time.Now()
 	s := linkOf(t, ns, name).Stats64
-	return interfaceCounts{s.Tx.Packets, s.Tx.Bytes, s.Rx.Packets, s.Rx.Bytes}
+	return reading{
+		interfaceCounts{s.Tx.Packets, s.Tx.Bytes, s.Rx.Packets, s.Rx.Bytes},
+		uint64(from.UnixNano()), uint64(time.Now().UnixNano()),
+	}
 }
 
 // tracedAt counts the traces of packets that were sent at an interface and that

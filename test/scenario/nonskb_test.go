@@ -56,6 +56,7 @@ func TestNonSkbFuncs(t *testing.T) {
 					"nft_do_chain in nf_hook_slow", "dst_release in " + nftDropsIn[series(t)],
 				})
 			})
+			t.Run("replay", func(t *testing.T) { checkReplay(t, &traffic{outcome: o, journeys: all}) })
 			t.Run("nothing left behind", checkClean)
 		})
 	}
@@ -70,7 +71,7 @@ var nftDropsIn = map[string]string{
 // nonSkbTraffic traces some packets while other threads call the same functions.
 func nonSkbTraffic(t *testing.T, backend string) *outcome {
 	t.Helper()
-	p := start(t, "--backend", backend, "--filter-func", nonSkbCallers, "--non-skb-funcs", nonSkbFuncs,
+	p := start(t, "--backend", backend, "--filter-func", nonSkbCallers, "--non-skb-funcs", nonSkbFuncs, "--record", "DIR/recording",
 		"host "+leftIP+" and (icmp[icmptype] == icmp-echo or icmp[icmptype] == icmp-echoreply or udp)")
 	// Not too often: the kernel leaves out a probe that comes while one of these
 	// is at work on the same CPU.
