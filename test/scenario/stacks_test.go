@@ -52,8 +52,8 @@ func TestStacks(t *testing.T) {
 	checkClean(t)
 }
 
-// dropStacks are the innermost functions of the drop. Since Linux 6.4 nf_tables
-// drops by itself, before it was its caller.
+// dropStacks are the innermost functions of the drop. Newer kernels let nf_tables
+// free the packet itself; on the older ones its caller does.
 var dropStacks = map[string][]string{
 	"5.10": {"kfree_skb", "nf_hook_slow"},
 	"6.1":  {"kfree_skb_reason", "nf_hook_slow"},
