@@ -20,7 +20,8 @@ type extras struct {
 	values  []int32 // the same in Journey.Fields
 	payload int32   // index in Journey.Fields, -1 without
 	last    []lastFields
-	stack   string // of the first drop, "" without
+	stack   string  // of the first drop, "" without
+	dropped []int32 // indexes of the spans that have the stack of a drop
 }
 
 // lastFields are those that were shown last of an skb.
@@ -32,7 +33,7 @@ type lastFields struct {
 // take prepares the extras of a journey.
 func (x *extras) take(j *journey.Journey) {
 	x.journey, x.payload, x.stack = j, -1, ""
-	x.stacks, x.values, x.last = x.stacks[:0], x.values[:0], x.last[:0]
+	x.stacks, x.values, x.last, x.dropped = x.stacks[:0], x.values[:0], x.last[:0], x.dropped[:0]
 	for i := range j.Stacks {
 		x.stacks = append(x.stacks, int32(i))
 	}

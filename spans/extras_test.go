@@ -111,6 +111,21 @@ func TestStackOfADrop(t *testing.T) {
 	}
 }
 
+// Of two skbs that die in one frame, its stack is the first one's.
+func TestStackOfTwoDrops(t *testing.T) {
+	k := newFakeKernel()
+	j := dropWith(k, k.fn("first"))
+	e := j.Ends[0]
+	e.Skb, e.AtMonoNs = skbB, e.AtMonoNs+1
+	j.Ends = append(j.Ends, e)
+	j.stackAt(e.Skb, e.AtMonoNs, 0, event.StackDrop, []uint64{k.fn("second")})
+	j.addStack("nf_hook_slow", event.StackFrame, k.fn("nf_hook_slow"))
+	want := map[string]string{"nf_hook_slow": "first+0x0"}
+	if d := cmp.Diff(want, attrsOf(testBuilder(k).Build(&j.Journey), KeyCodeStacktrace)); d != "" {
+		t.Errorf("stacks (-want +got):\n%s", d)
+	}
+}
+
 func TestStackOfAFrame(t *testing.T) {
 	k := newFakeKernel()
 	j := dropWith(k, k.fn("sk_skb_reason_drop")+1, tcpDrop(k).Ends[0].Location)

@@ -97,15 +97,16 @@ func (b *Builder) dropStack(at int32, e *event.End) {
 	if at == 0 {
 		return // rootExtras does
 	}
+	if slices.Contains(b.extras.dropped, at) {
+		return
+	}
+	b.extras.dropped = append(b.extras.dropped, at)
 	s := &b.trace.Spans[at]
 	for i := range s.Attrs {
-		if s.Attrs[i].Key != KeyCodeStacktrace {
-			continue
-		}
-		if b.extras.stackOf(&s.Frame, event.StackFrame) != nil { // that of its entry, which says less
+		if s.Attrs[i].Key == KeyCodeStacktrace { // that of its entry, which says less
 			s.Attrs[i].Str = stack
+			return
 		}
-		return
 	}
 	from := len(b.attrs)
 	b.attrs = append(b.attrs, s.Attrs...)

@@ -29,9 +29,11 @@ func (t *Tracker) addExtra(ev *event.Event) (o *open, kept bool) {
 		return nil, false
 	}
 	if ev.Kind == event.KindFields {
-		return o, o.addFields(&ev.Fields, t.opts.MaxFrames)
+		kept = o.addFields(&ev.Fields, t.opts.MaxFrames)
+	} else {
+		kept = o.addStack(&ev.Stack, t.opts.MaxFrames)
 	}
-	return o, o.addStack(&ev.Stack, t.opts.MaxFrames)
+	return o, kept
 }
 
 // expect makes an skb known of which something came: it is sent while the skb is

@@ -87,7 +87,8 @@ func resolveSkbField(skb *btf.Struct, path string) (SkbPath, error) {
 		bits += m.Offset
 		if i == len(names)-1 {
 			p.Offsets = append(p.Offsets, uint32(bits/8))
-			return p, describeField(&p, m, uint8(bits%8))
+			err := describeField(&p, m, uint8(bits%8))
+			return p, err
 		}
 		next := btf.UnderlyingType(m.Type)
 		if pointer, ok := next.(*btf.Pointer); ok {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/blockio"
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
 	"github.com/otel-kprobe/otel-kprobe/spans"
 )
@@ -23,7 +24,8 @@ func testHeader() Header {
 		KernelRelease: "6.12.57+deb13-cloud-amd64", Architecture: "amd64", BootID: "b", HostName: "h", HostID: "i",
 		ProgramVersion: "v0.1.0", StartMonoNs: 100, ClockOffsetNs: 1_700_000_000_000_000_000,
 		Seed: [16]byte{1, 2, 255}, Tracker: journey.Options{LingerNs: 7, MaxFrames: 9},
-		Block: blockio.Options{IdleNs: 11, MaxHeld: 12},
+		Block:     blockio.Options{IdleNs: 11, MaxHeld: 12},
+		SkbFields: []event.SkbField{{Name: "skb->pkt_type", At: 8, Bytes: 1, Shift: 5, Bits: 3, Kind: event.FieldUnsigned}},
 	}
 }
 
@@ -377,7 +379,7 @@ func TestWriterKeepsItsError(t *testing.T) {
 	if _, err := NewWriter(&full{}, testHeader()); !errors.Is(err, errFull) {
 		t.Errorf("NewWriter: %v", err)
 	}
-	w, err := NewWriter(&full{room: 1000}, testHeader())
+	w, err := NewWriter(&full{room: 1200}, testHeader())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ type pipeline struct {
 
 func newPipeline(t *testing.T, h Header, names spans.Names, clock spans.Clock) *pipeline {
 	p := &pipeline{t: t}
-	builder := spans.NewBuilder(spans.Options{Names: names, Clock: clock, Seed: h.Seed})
+	builder := spans.NewBuilder(spans.Options{Names: names, Clock: clock, Seed: h.Seed, SkbFields: h.SkbFields})
 	envelope := spans.NewEnvelope(spans.Resource{}, spans.Scope{Name: "test"})
 	p.tracker = journey.NewTracker(h.Tracker, func(j *journey.Journey) {
 		p.out = envelope.AppendJSON(p.out, builder.Build(j))
@@ -82,6 +82,11 @@ func liveEvents() []event.Event {
 			}})
 		}
 	}
+	all = append(all, event.Event{Kind: event.KindStack, Stack: event.Stack{
+		Journey: 11, Skb: 0xff01, AtMonoNs: 1400, Kind: event.StackDrop, Depth: 3, Addresses: [32]uint64{0xabb, 0xabc, 0xabd},
+	}}, event.Event{Kind: event.KindFields, Fields: event.Fields{
+		Journey: 11, Skb: 0xff01, AtMonoNs: 1200, Valid: 1, Bytes: 8, Data: [256]byte{77},
+	}})
 	for i := range uint64(3) {
 		e := event.End{Journey: 10 + i, Skb: 0xff00 + i, AtMonoNs: 1400 + i, Entered: 3, How: event.EndConsumed}
 		switch i {
@@ -156,10 +161,13 @@ func replay(t *testing.T, path string) ([]byte, error) {
 
 func TestReplayGivesTheSameBytes(t *testing.T) {
 	h := Header{StartMonoNs: 900, ClockOffsetNs: 1_000_000, Seed: [16]byte{7}, Tracker: journey.Options{LingerNs: 49}}
+	h.SkbFields = []event.SkbField{{Name: "skb->x", Bytes: 8, Kind: event.FieldUnsigned}}
 	var file bytes.Buffer
 	want := live(t, &file, h)
 	if n := bytes.Count(want, []byte("\n")); n != 3 || !bytes.Contains(want, []byte("REASON_5")) ||
-		!bytes.Contains(want, []byte("func+0xabc")) || !bytes.Contains(want, []byte("func_2")) {
+		!bytes.Contains(want, []byte("func+0xabc")) || !bytes.Contains(want, []byte("func_2")) ||
+		!bytes.Contains(want, []byte("skb-\\u003ex=77")) && !bytes.Contains(want, []byte("skb->x=77")) ||
+		!bytes.Contains(want, []byte(`func+0xabc [mod]\nfunc+0xabd [mod]`)) {
 		t.Fatalf("the run itself went wrong: %s", want)
 	}
 	path := filepath.Join(t.TempDir(), "run.rec")

@@ -42,6 +42,7 @@ func TestBadInput(t *testing.T) {
 		{"flag", nil, []string{"packets", "--fliter-func", "ip_rcv"}, 2, "--fliter-func"},
 		{"backend", nil, []string{"packets", "--backend", "fentry"}, 2, "fentry"},
 		{"ring size", nil, []string{"packets", "--ring-size", "3000000"}, 2, "power of two"},
+		{"field that does not exist", nil, []string{"packets", "--filter-func", few, "--skb-fields", "skb->hsah"}, 2, `struct sk_buff has no member "hsah"; did you mean "hash"?`},
 		{"output", nil, []string{"packets", "--exporter", "file", "--output", "/no/such/dir/spans"}, 2, "/no/such/dir/spans"},
 		{"ready file", nil, []string{"packets", "--ready-file", "/no/such/dir/ready"}, 2, "/no/such/dir/ready"},
 		{"summary file", nil, []string{"packets", "--summary-file", "/no/such/dir/summary"}, 2, "/no/such/dir/summary"},
