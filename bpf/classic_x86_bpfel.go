@@ -82,7 +82,8 @@ type classicFactsRecord struct {
 	TcpFlags        uint8
 	IcmpType        uint8
 	IcmpCode        uint8
-	Pad             [5]uint8
+	Pad             uint8
+	TcpPayload      uint32
 	Source          [16]uint8
 	Destination     [16]uint8
 	Interface       [16]uint8
@@ -106,6 +107,20 @@ type classicFrameRecord struct {
 	Mark        uint32
 	Facts       uint32
 	Ordinal     uint32
+}
+
+type classicLinkRecord struct {
+	_        structs.HostLayout
+	Kind     uint8
+	What     uint8
+	Cpu      uint16
+	Tid      uint32
+	Journey  uint64
+	Other    uint64
+	Skb      uint64
+	OtherSkb uint64
+	Func     uint64
+	AtMonoNs uint64
 }
 
 type classicOpenFrames struct {
@@ -149,8 +164,9 @@ type classicSlot struct {
 	_          structs.HostLayout
 	Generation uint32
 	Busy       uint8
-	Clones     uint8
+	Kin        uint8
 	Pad        [2]uint8
+	First      uint64
 	Frame      classicFrameRecord
 }
 
@@ -160,6 +176,7 @@ type classicTrackedSkb struct {
 	Dev         uint64
 	Fingerprint uint64
 	SeenMonoNs  uint64
+	Origin      uint64
 	Facts       uint32
 	Entered     uint32
 	Tid         uint32
@@ -179,10 +196,13 @@ const (
 	classicMapTracked         = "tracked"
 	classicProgClones0        = "clones_0"
 	classicProgConsumeSkb     = "consume_skb"
+	classicProgDerives0       = "derives_0"
+	classicProgDerivesFirst1  = "derives_first_1"
 	classicProgEndDeferred    = "end_deferred"
 	classicProgEndFreed       = "end_freed"
 	classicProgEndMerged      = "end_merged"
 	classicProgEvict          = "evict"
+	classicProgGathers1       = "gathers_1"
 	classicProgIndirect0      = "indirect_0"
 	classicProgIndirect1      = "indirect_1"
 	classicProgIndirect2      = "indirect_2"
@@ -191,6 +211,9 @@ const (
 	classicProgIndirect5      = "indirect_5"
 	classicProgKfreeSkb       = "kfree_skb"
 	classicProgLeave          = "leave"
+	classicProgMerges1        = "merges_1"
+	classicProgMergesTrue1    = "merges_true_1"
+	classicProgMergesZero1    = "merges_zero_1"
 	classicProgNoStart0       = "no_start_0"
 	classicProgNoStart1       = "no_start_1"
 	classicProgNoStart2       = "no_start_2"
@@ -207,6 +230,7 @@ const (
 	classicVarEndRecordType   = "end_record_type"
 	classicVarFactsRecordType = "facts_record_type"
 	classicVarFrameRecordType = "frame_record_type"
+	classicVarLinkRecordType  = "link_record_type"
 	classicVarLive            = "live"
 	classicVarOpenCount       = "open_count"
 	classicVarSettings        = "settings"
@@ -255,32 +279,38 @@ type classicSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicProgramSpecs struct {
-	Clones0     *ebpf.ProgramSpec `ebpf:"clones_0"`
-	ConsumeSkb  *ebpf.ProgramSpec `ebpf:"consume_skb"`
-	EndDeferred *ebpf.ProgramSpec `ebpf:"end_deferred"`
-	EndFreed    *ebpf.ProgramSpec `ebpf:"end_freed"`
-	EndMerged   *ebpf.ProgramSpec `ebpf:"end_merged"`
-	Evict       *ebpf.ProgramSpec `ebpf:"evict"`
-	Indirect0   *ebpf.ProgramSpec `ebpf:"indirect_0"`
-	Indirect1   *ebpf.ProgramSpec `ebpf:"indirect_1"`
-	Indirect2   *ebpf.ProgramSpec `ebpf:"indirect_2"`
-	Indirect3   *ebpf.ProgramSpec `ebpf:"indirect_3"`
-	Indirect4   *ebpf.ProgramSpec `ebpf:"indirect_4"`
-	Indirect5   *ebpf.ProgramSpec `ebpf:"indirect_5"`
-	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
-	Leave       *ebpf.ProgramSpec `ebpf:"leave"`
-	NoStart0    *ebpf.ProgramSpec `ebpf:"no_start_0"`
-	NoStart1    *ebpf.ProgramSpec `ebpf:"no_start_1"`
-	NoStart2    *ebpf.ProgramSpec `ebpf:"no_start_2"`
-	NoStart3    *ebpf.ProgramSpec `ebpf:"no_start_3"`
-	NoStart4    *ebpf.ProgramSpec `ebpf:"no_start_4"`
-	NoStart5    *ebpf.ProgramSpec `ebpf:"no_start_5"`
-	Plain0      *ebpf.ProgramSpec `ebpf:"plain_0"`
-	Plain1      *ebpf.ProgramSpec `ebpf:"plain_1"`
-	Plain2      *ebpf.ProgramSpec `ebpf:"plain_2"`
-	Plain3      *ebpf.ProgramSpec `ebpf:"plain_3"`
-	Plain4      *ebpf.ProgramSpec `ebpf:"plain_4"`
-	Plain5      *ebpf.ProgramSpec `ebpf:"plain_5"`
+	Clones0       *ebpf.ProgramSpec `ebpf:"clones_0"`
+	ConsumeSkb    *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	Derives0      *ebpf.ProgramSpec `ebpf:"derives_0"`
+	DerivesFirst1 *ebpf.ProgramSpec `ebpf:"derives_first_1"`
+	EndDeferred   *ebpf.ProgramSpec `ebpf:"end_deferred"`
+	EndFreed      *ebpf.ProgramSpec `ebpf:"end_freed"`
+	EndMerged     *ebpf.ProgramSpec `ebpf:"end_merged"`
+	Evict         *ebpf.ProgramSpec `ebpf:"evict"`
+	Gathers1      *ebpf.ProgramSpec `ebpf:"gathers_1"`
+	Indirect0     *ebpf.ProgramSpec `ebpf:"indirect_0"`
+	Indirect1     *ebpf.ProgramSpec `ebpf:"indirect_1"`
+	Indirect2     *ebpf.ProgramSpec `ebpf:"indirect_2"`
+	Indirect3     *ebpf.ProgramSpec `ebpf:"indirect_3"`
+	Indirect4     *ebpf.ProgramSpec `ebpf:"indirect_4"`
+	Indirect5     *ebpf.ProgramSpec `ebpf:"indirect_5"`
+	KfreeSkb      *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	Leave         *ebpf.ProgramSpec `ebpf:"leave"`
+	Merges1       *ebpf.ProgramSpec `ebpf:"merges_1"`
+	MergesTrue1   *ebpf.ProgramSpec `ebpf:"merges_true_1"`
+	MergesZero1   *ebpf.ProgramSpec `ebpf:"merges_zero_1"`
+	NoStart0      *ebpf.ProgramSpec `ebpf:"no_start_0"`
+	NoStart1      *ebpf.ProgramSpec `ebpf:"no_start_1"`
+	NoStart2      *ebpf.ProgramSpec `ebpf:"no_start_2"`
+	NoStart3      *ebpf.ProgramSpec `ebpf:"no_start_3"`
+	NoStart4      *ebpf.ProgramSpec `ebpf:"no_start_4"`
+	NoStart5      *ebpf.ProgramSpec `ebpf:"no_start_5"`
+	Plain0        *ebpf.ProgramSpec `ebpf:"plain_0"`
+	Plain1        *ebpf.ProgramSpec `ebpf:"plain_1"`
+	Plain2        *ebpf.ProgramSpec `ebpf:"plain_2"`
+	Plain3        *ebpf.ProgramSpec `ebpf:"plain_3"`
+	Plain4        *ebpf.ProgramSpec `ebpf:"plain_4"`
+	Plain5        *ebpf.ProgramSpec `ebpf:"plain_5"`
 }
 
 // classicMapSpecs contains maps before they are loaded into the kernel.
@@ -304,6 +334,7 @@ type classicVariableSpecs struct {
 	EndRecordType   *ebpf.VariableSpec `ebpf:"end_record_type"`
 	FactsRecordType *ebpf.VariableSpec `ebpf:"facts_record_type"`
 	FrameRecordType *ebpf.VariableSpec `ebpf:"frame_record_type"`
+	LinkRecordType  *ebpf.VariableSpec `ebpf:"link_record_type"`
 	Live            *ebpf.VariableSpec `ebpf:"live"`
 	OpenCount       *ebpf.VariableSpec `ebpf:"open_count"`
 	Settings        *ebpf.VariableSpec `ebpf:"settings"`
@@ -359,6 +390,7 @@ type classicVariables struct {
 	EndRecordType   *ebpf.Variable `ebpf:"end_record_type"`
 	FactsRecordType *ebpf.Variable `ebpf:"facts_record_type"`
 	FrameRecordType *ebpf.Variable `ebpf:"frame_record_type"`
+	LinkRecordType  *ebpf.Variable `ebpf:"link_record_type"`
 	Live            *ebpf.Variable `ebpf:"live"`
 	OpenCount       *ebpf.Variable `ebpf:"open_count"`
 	Settings        *ebpf.Variable `ebpf:"settings"`
@@ -369,42 +401,51 @@ type classicVariables struct {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicPrograms struct {
-	Clones0     *ebpf.Program `ebpf:"clones_0"`
-	ConsumeSkb  *ebpf.Program `ebpf:"consume_skb"`
-	EndDeferred *ebpf.Program `ebpf:"end_deferred"`
-	EndFreed    *ebpf.Program `ebpf:"end_freed"`
-	EndMerged   *ebpf.Program `ebpf:"end_merged"`
-	Evict       *ebpf.Program `ebpf:"evict"`
-	Indirect0   *ebpf.Program `ebpf:"indirect_0"`
-	Indirect1   *ebpf.Program `ebpf:"indirect_1"`
-	Indirect2   *ebpf.Program `ebpf:"indirect_2"`
-	Indirect3   *ebpf.Program `ebpf:"indirect_3"`
-	Indirect4   *ebpf.Program `ebpf:"indirect_4"`
-	Indirect5   *ebpf.Program `ebpf:"indirect_5"`
-	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
-	Leave       *ebpf.Program `ebpf:"leave"`
-	NoStart0    *ebpf.Program `ebpf:"no_start_0"`
-	NoStart1    *ebpf.Program `ebpf:"no_start_1"`
-	NoStart2    *ebpf.Program `ebpf:"no_start_2"`
-	NoStart3    *ebpf.Program `ebpf:"no_start_3"`
-	NoStart4    *ebpf.Program `ebpf:"no_start_4"`
-	NoStart5    *ebpf.Program `ebpf:"no_start_5"`
-	Plain0      *ebpf.Program `ebpf:"plain_0"`
-	Plain1      *ebpf.Program `ebpf:"plain_1"`
-	Plain2      *ebpf.Program `ebpf:"plain_2"`
-	Plain3      *ebpf.Program `ebpf:"plain_3"`
-	Plain4      *ebpf.Program `ebpf:"plain_4"`
-	Plain5      *ebpf.Program `ebpf:"plain_5"`
+	Clones0       *ebpf.Program `ebpf:"clones_0"`
+	ConsumeSkb    *ebpf.Program `ebpf:"consume_skb"`
+	Derives0      *ebpf.Program `ebpf:"derives_0"`
+	DerivesFirst1 *ebpf.Program `ebpf:"derives_first_1"`
+	EndDeferred   *ebpf.Program `ebpf:"end_deferred"`
+	EndFreed      *ebpf.Program `ebpf:"end_freed"`
+	EndMerged     *ebpf.Program `ebpf:"end_merged"`
+	Evict         *ebpf.Program `ebpf:"evict"`
+	Gathers1      *ebpf.Program `ebpf:"gathers_1"`
+	Indirect0     *ebpf.Program `ebpf:"indirect_0"`
+	Indirect1     *ebpf.Program `ebpf:"indirect_1"`
+	Indirect2     *ebpf.Program `ebpf:"indirect_2"`
+	Indirect3     *ebpf.Program `ebpf:"indirect_3"`
+	Indirect4     *ebpf.Program `ebpf:"indirect_4"`
+	Indirect5     *ebpf.Program `ebpf:"indirect_5"`
+	KfreeSkb      *ebpf.Program `ebpf:"kfree_skb"`
+	Leave         *ebpf.Program `ebpf:"leave"`
+	Merges1       *ebpf.Program `ebpf:"merges_1"`
+	MergesTrue1   *ebpf.Program `ebpf:"merges_true_1"`
+	MergesZero1   *ebpf.Program `ebpf:"merges_zero_1"`
+	NoStart0      *ebpf.Program `ebpf:"no_start_0"`
+	NoStart1      *ebpf.Program `ebpf:"no_start_1"`
+	NoStart2      *ebpf.Program `ebpf:"no_start_2"`
+	NoStart3      *ebpf.Program `ebpf:"no_start_3"`
+	NoStart4      *ebpf.Program `ebpf:"no_start_4"`
+	NoStart5      *ebpf.Program `ebpf:"no_start_5"`
+	Plain0        *ebpf.Program `ebpf:"plain_0"`
+	Plain1        *ebpf.Program `ebpf:"plain_1"`
+	Plain2        *ebpf.Program `ebpf:"plain_2"`
+	Plain3        *ebpf.Program `ebpf:"plain_3"`
+	Plain4        *ebpf.Program `ebpf:"plain_4"`
+	Plain5        *ebpf.Program `ebpf:"plain_5"`
 }
 
 func (p *classicPrograms) Close() error {
 	return _ClassicClose(
 		p.Clones0,
 		p.ConsumeSkb,
+		p.Derives0,
+		p.DerivesFirst1,
 		p.EndDeferred,
 		p.EndFreed,
 		p.EndMerged,
 		p.Evict,
+		p.Gathers1,
 		p.Indirect0,
 		p.Indirect1,
 		p.Indirect2,
@@ -413,6 +454,9 @@ func (p *classicPrograms) Close() error {
 		p.Indirect5,
 		p.KfreeSkb,
 		p.Leave,
+		p.Merges1,
+		p.MergesTrue1,
+		p.MergesZero1,
 		p.NoStart0,
 		p.NoStart1,
 		p.NoStart2,

@@ -16,6 +16,7 @@ const (
 	cloneRecordBytes = 40
 	endRecordBytes   = 48
 	blockRecordBytes = 136
+	linkRecordBytes  = 56
 )
 
 // ErrRecord is wrapped by every error of Decode: bytes that are no record.
@@ -46,6 +47,8 @@ func Decode(raw []byte, ev *event.Event) error {
 		decodeClone((*[cloneRecordBytes]byte)(raw), &ev.Clone)
 	case event.KindEnd:
 		decodeEnd((*[endRecordBytes]byte)(raw), &ev.End)
+	case event.KindLink:
+		decodeLink((*[linkRecordBytes]byte)(raw), &ev.Link)
 	default: // recordBytes knows it
 		decodeBlock((*[blockRecordBytes]byte)(raw), &ev.Block)
 	}
@@ -65,6 +68,8 @@ func recordBytes(kind event.Kind) int {
 		return endRecordBytes
 	case event.KindRequest, event.KindBio, event.KindMerge, event.KindRequeue:
 		return blockRecordBytes
+	case event.KindLink:
+		return linkRecordBytes
 	}
 	return 0
 }
@@ -115,6 +120,7 @@ func decodeFacts(raw *[factsRecordBytes]byte, facts *event.Facts) {
 		TCPFlags:        raw[80],
 		ICMPType:        raw[81],
 		ICMPCode:        raw[82],
+		TCPPayload:      u32(raw[84:]),
 		Source:          [16]byte(raw[88:104]),
 		Destination:     [16]byte(raw[104:120]),
 		Interface:       [16]byte(raw[120:136]),
@@ -142,6 +148,19 @@ func decodeEnd(raw *[endRecordBytes]byte, end *event.End) {
 		Location: u64(raw[32:]),
 		Reason:   u32(raw[40:]),
 		Entered:  u32(raw[44:]),
+	}
+}
+
+func decodeLink(raw *[linkRecordBytes]byte, link *event.Link) {
+	*link = event.Link{
+		What:     event.LinkWhat(raw[1]),
+		CPU:      u16(raw[2:]),
+		Journey:  u64(raw[8:]),
+		Other:    u64(raw[16:]),
+		Skb:      u64(raw[24:]),
+		OtherSkb: u64(raw[32:]),
+		Func:     u64(raw[40:]),
+		AtMonoNs: u64(raw[48:]),
 	}
 }
 

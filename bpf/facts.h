@@ -101,7 +101,15 @@ static __always_inline u64 fingerprint_of(const struct skb_view *view)
 	return 0;
 }
 
-static __always_inline void read_transport(struct facts_record *facts, u64 at)
+/* How many bytes of the skb lie behind an address in its linear part. */
+static __always_inline u32 bytes_after(const struct skb_view *view, u64 at)
+{
+	u32 before = at - view->data;
+
+	return before < view->len ? view->len - before : 0;
+}
+
+static __always_inline void read_transport(struct facts_record *facts, const struct skb_view *view, u64 at)
 {
 	union transport_header header;
 
@@ -112,6 +120,7 @@ static __always_inline void read_transport(struct facts_record *facts, u64 at)
 		facts->tcp_seq = bpf_ntohl(header.tcp.seq);
 		facts->tcp_ack = bpf_ntohl(header.tcp.ack);
 		facts->tcp_flags = header.tcp.flags;
+		facts->tcp_payload = bytes_after(view, at + (header.tcp.offset >> 4) * 4);
 		/* fallthrough */
 	case PROTOCOL_UDP:
 	case PROTOCOL_UDPLITE:
@@ -134,7 +143,7 @@ static __always_inline void read_transport(struct facts_record *facts, u64 at)
 	}
 }
 
-static __always_inline void read_ip4(struct facts_record *facts, u64 at)
+static __always_inline void read_ip4(struct facts_record *facts, const struct skb_view *view, u64 at)
 {
 	struct ip4_header ip;
 
@@ -147,7 +156,7 @@ static __always_inline void read_ip4(struct facts_record *facts, u64 at)
 	facts->flags |= FACTS_TUPLE;
 	if (bpf_ntohs(ip.fragment) & FRAGMENT_OFFSET_MASK)
 		return;
-	read_transport(facts, at + (ip.version_ihl & 15) * 4);
+	read_transport(facts, view, at + (ip.version_ihl & 15) * 4);
 }
 
 /* Skips the extension headers; false when the transport header is not here. */
@@ -171,7 +180,7 @@ static __always_inline int skip_extensions(u8 *next, u64 *at)
 	return 0;
 }
 
-static __always_inline void read_ip6(struct facts_record *facts, u64 at)
+static __always_inline void read_ip6(struct facts_record *facts, const struct skb_view *view, u64 at)
 {
 	struct ip6_header ip;
 	u64 transport = at + sizeof(ip);
@@ -184,7 +193,7 @@ static __always_inline void read_ip6(struct facts_record *facts, u64 at)
 	facts->flags |= FACTS_TUPLE;
 	if (skip_extensions(&ip.next_header, &transport)) {
 		facts->protocol = ip.next_header;
-		read_transport(facts, transport);
+		read_transport(facts, view, transport);
 		return;
 	}
 	facts->protocol = ip.next_header;
@@ -221,9 +230,9 @@ static __noinline void read_facts(struct facts_record *facts, const struct skb_v
 	bpf_get_current_comm(facts->comm, sizeof(facts->comm));
 	read_device(facts, skb, view->dev);
 	if (version == 4 && facts->ether_type != 0x0806)
-		read_ip4(facts, ip);
+		read_ip4(facts, view, ip);
 	else if (version == 6 && facts->ether_type != 0x0806)
-		read_ip6(facts, ip);
+		read_ip6(facts, view, ip);
 }
 
 #endif

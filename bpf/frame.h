@@ -11,8 +11,7 @@
 #ifndef OTEL_KPROBE_FRAME_H
 #define OTEL_KPROBE_FRAME_H
 
-#include "modes.h"
-#include "track.h"
+#include "kin.h"
 #include <bpf/bpf_tracing.h>
 
 /* PT_REGS_PARM6 of bpf_tracing.h came with libbpf 1.2. */
@@ -140,7 +139,9 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	}
 	slot->generation++;
 	slot->busy = 1;
-	slot->clones = !!(mode & MODE_CLONES);
+	slot->kin = (mode & MODE_KIN) >> MODE_KIN_SHIFT;
+	if (slot->kin >= KIN_DERIVES_FIRST)
+		slot->first = PT_REGS_PARM1(ctx);
 	fill_frame(ctx, &slot->frame, state, &view, skb, tid, now);
 	return (u64)(slot->generation | 1u << 31) << 32 | index;
 }
@@ -179,8 +180,8 @@ static __always_inline void leave_frame(u64 cookie, u64 ret)
 		return;
 	slot->frame.exit_mono_ns = bpf_ktime_get_ns();
 	slot->frame.ret = ret;
-	if (slot->clones)
-		join_returned(slot->frame.skb, slot->frame.journey, ret);
+	if (slot->kin)
+		meet_kin(cpu, slot, ret);
 	send_frame(cpu, &slot->frame);
 	slot->busy = 0;
 }

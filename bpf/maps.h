@@ -23,6 +23,7 @@ struct tracked_skb {
 	u64 dev;
 	u64 fingerprint;
 	u64 seen_mono_ns;
+	u64 origin; /* the journey that this one was cut from, 0: none */
 	u32 facts;
 	u32 entered;
 	u32 tid;
@@ -40,8 +41,9 @@ struct {
 struct slot {
 	u32 generation;
 	u8 busy;
-	u8 clones;
+	u8 kin; /* enum kin */
 	u8 pad[2];
+	u64 first; /* first argument, for the kin that need it */
 	struct frame_record frame;
 };
 

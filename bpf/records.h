@@ -15,6 +15,7 @@ enum record_kind {
 	RECORD_FACTS = 2,
 	RECORD_CLONE = 3,
 	RECORD_END = 4,
+	RECORD_LINK = 14,
 };
 
 /* Flags of struct frame_record. */
@@ -39,6 +40,12 @@ enum end_how {
 	END_MERGED = 4,
 	END_DEFERRED = 5,
 	END_EVICTED = 6,
+};
+
+/* What joins two packets; the flags byte of struct link_record. */
+enum link_what {
+	LINK_DERIVED = 1, /* skb was cut from other_skb, and is followed as journey from here on */
+	LINK_MERGED = 2,  /* what skb held goes on in other_skb */
 };
 
 /* One call of one probed function on one tracked skb. */
@@ -88,7 +95,8 @@ struct facts_record {
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u8 icmp_code;
-	__u8 pad[5];
+	__u8 pad;
+	__u32 tcp_payload; /* bytes after the TCP header */
 	__u8 source[16];
 	__u8 destination[16];
 	__u8 interface[16];
@@ -119,6 +127,20 @@ struct end_record {
 	__u64 location;
 	__u32 reason;
 	__u32 entered;
+};
+
+/* Two packets that have to do with one another: journey is that of skb. */
+struct link_record {
+	__u8 kind;
+	__u8 what;
+	__u16 cpu;
+	__u32 tid;
+	__u64 journey;
+	__u64 other;
+	__u64 skb;
+	__u64 other_skb;
+	__u64 func; /* that cut or merged */
+	__u64 at_mono_ns;
 };
 
 #endif

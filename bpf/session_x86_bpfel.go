@@ -19,7 +19,22 @@ const (
 	sessionFunctionModeMODE_INDIRECT  sessionFunctionMode = 8
 	sessionFunctionModeMODE_NO_START  sessionFunctionMode = 16
 	sessionFunctionModeMODE_CLONES    sessionFunctionMode = 32
+	sessionFunctionModeMODE_KIN       sessionFunctionMode = 224
+	sessionFunctionModeMODE_KIN_SHIFT sessionFunctionMode = 5
 	sessionFunctionModeMODE_END_SHIFT sessionFunctionMode = 8
+)
+
+type sessionKin uint32
+
+const (
+	sessionKinKIN_NONE          sessionKin = 0
+	sessionKinKIN_CLONES        sessionKin = 1
+	sessionKinKIN_DERIVES       sessionKin = 2
+	sessionKinKIN_DERIVES_FIRST sessionKin = 3
+	sessionKinKIN_MERGES_ZERO   sessionKin = 4
+	sessionKinKIN_MERGES_TRUE   sessionKin = 5
+	sessionKinKIN_MERGES        sessionKin = 6
+	sessionKinKIN_GATHERS       sessionKin = 7
 )
 
 // Names of all BPF objects in the ELF.
@@ -39,6 +54,7 @@ const (
 	sessionProgKfreeSkb          = "kfree_skb"
 	sessionProgProbe             = "probe"
 	sessionVarFunctionModeType   = "function_mode_type"
+	sessionVarKinType            = "kin_type"
 	sessionVarLive               = "live"
 	sessionVarModes              = "modes"
 	sessionVarModesDisplacements = "modes_displacements"
@@ -114,6 +130,7 @@ type sessionMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionVariableSpecs struct {
 	FunctionModeType   *ebpf.VariableSpec `ebpf:"function_mode_type"`
+	KinType            *ebpf.VariableSpec `ebpf:"kin_type"`
 	Live               *ebpf.VariableSpec `ebpf:"live"`
 	Modes              *ebpf.VariableSpec `ebpf:"modes"`
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
@@ -164,6 +181,7 @@ func (m *sessionMaps) Close() error {
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionVariables struct {
 	FunctionModeType   *ebpf.Variable `ebpf:"function_mode_type"`
+	KinType            *ebpf.Variable `ebpf:"kin_type"`
 	Live               *ebpf.Variable `ebpf:"live"`
 	Modes              *ebpf.Variable `ebpf:"modes"`
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`

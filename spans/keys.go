@@ -84,6 +84,8 @@ const (
 	KeyCgroupPath
 	KeyWait
 	KeyDescription
+	KeyLinkKind
+	KeyTCPRetransmit
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
 	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey
 	keyCount          = KeyWaitDurations + Key(waitCount) - 1
@@ -154,6 +156,9 @@ var keyNames = [keyCount]string{
 	KeyReturn:       "otel_kprobe.return",
 	KeyWait:         "otel_kprobe.wait",
 	KeyDescription:  "otel_kprobe.description",
+
+	KeyLinkKind:      "otel_kprobe.link.kind",
+	KeyTCPRetransmit: "otel_kprobe.tcp.retransmit",
 
 	KeyBlockPartition:           "otel_kprobe.block.partition",
 	KeyBlockOperation:           "otel_kprobe.block.operation",

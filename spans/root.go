@@ -32,6 +32,7 @@ func (b *Builder) rootAttrs() {
 	}
 	b.ownerAttrs()
 	b.skbAttrs()
+	b.retransmitAttr()
 	b.timeAttrs()
 	b.waitAttrs()
 	b.lossAttrs()

@@ -95,10 +95,14 @@ func (p *pipeline) emit(j *journey.Journey) {
 	if p.reached() {
 		return
 	}
-	trace := p.builder.Build(j)
+	p.builder.Each(j, p.emitTrace)
+}
+
+// emitTrace exports one trace of a journey.
+func (p *pipeline) emitTrace(trace *spans.Trace) {
 	if !p.only.want(trace) {
 		p.passedOver++
-		p.framesPassedOver += uint64(len(j.Frames))
+		p.framesPassedOver += uint64(len(trace.Spans) - 1 - trace.Waits)
 		return
 	}
 	p.export(trace)
@@ -144,7 +148,7 @@ func (p *pipeline) record(raw []byte) {
 		p.came++
 		p.lastMonoNs = max(p.lastMonoNs, p.event.Block.CompleteMonoNs)
 	}
-	if p.event.Kind >= event.KindRequest {
+	if p.event.Kind.OfBlock() {
 		p.blocks.Add(&p.event)
 	} else {
 		p.tracker.Add(&p.event)

@@ -22,7 +22,12 @@ const (
 	KindBio     Kind = 6 // a bio of a device without requests has completed
 	KindMerge   Kind = 7 // one more bio that a request is made of
 	KindRequeue Kind = 8 // an attempt of a request was given back
+
+	KindLink Kind = 14 // two packets have to do with one another
 )
+
+// OfBlock says whether events of the kind are of the block layer.
+func (k Kind) OfBlock() bool { return k >= KindRequest && k <= KindRequeue }
 
 // Event is one decoded record: Kind names the member that is set, the other
 // members hold whatever an earlier use of the same Event left there.
@@ -33,6 +38,7 @@ type Event struct {
 	Clone Clone
 	End   End
 	Block Block // KindRequest, KindBio, KindMerge, KindRequeue
+	Link  Link
 }
 
 // FrameFlags are properties of one frame.
@@ -96,6 +102,7 @@ type Facts struct {
 	Len             uint32 // skb->len, bytes
 	TCPSeq          uint32 // TCP sequence number, host order
 	TCPAck          uint32 // TCP acknowledgement number, host order
+	TCPPayload      uint32 // bytes after the TCP header
 	SourcePort      uint16
 	DestinationPort uint16
 	ICMPID          uint16 // echo identifier, host order
@@ -115,7 +122,8 @@ type Facts struct {
 }
 
 // Clone says that an skb now belongs to a journey because it was made from one
-// that does: a clone, a copy, a segment or a fragment.
+// that does: a clone or a copy. A segment or fragment has a journey of its own,
+// see Link.
 type Clone struct {
 	Journey  uint64
 	Skb      uint64 // the new one
@@ -135,6 +143,9 @@ const (
 	EndMerged   EndHow = 4 // its data went into another skb (kfree_skb_partial, GRO)
 	EndDeferred EndHow = 5 // delivered, handed to the deferred free of another CPU
 	EndEvicted  EndHow = 6 // the program stopped following it
+	// EndAbsorbed is never sent by the kernel side: an skb that a Link says to
+	// have become a piece of another one was freed with that.
+	EndAbsorbed EndHow = 7
 )
 
 // End says that a tracked skb is followed no longer.

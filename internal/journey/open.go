@@ -218,12 +218,12 @@ func insert[T any](s []T, v *T, limit int, at func(*T) uint64) ([]T, bool) {
 
 // events counts the events that o has.
 func (o *open) events() int {
-	return len(o.Frames) + len(o.Facts) + len(o.Clones) + len(o.Ends)
+	return len(o.Frames) + len(o.Facts) + len(o.Clones) + len(o.Ends) + len(o.Links)
 }
 
 // room counts the events for which o has memory.
 func (o *open) room() int {
-	return cap(o.Frames) + cap(o.Facts) + cap(o.Clones) + cap(o.Ends) + cap(o.skbs)
+	return cap(o.Frames) + cap(o.Facts) + cap(o.Clones) + cap(o.Ends) + cap(o.Links) + cap(o.skbs)
 }
 
 // reset makes o the journey of that id, with the memory it has.
@@ -231,6 +231,7 @@ func (o *open) reset(id uint64) {
 	*o = open{
 		Journey: Journey{
 			ID: id, Frames: o.Frames[:0], Facts: o.Facts[:0], Clones: o.Clones[:0], Ends: o.Ends[:0],
+			Links: o.Links[:0],
 		},
 		skbs: o.skbs[:0],
 	}

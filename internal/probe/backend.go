@@ -66,7 +66,7 @@ func (b Backend) Programs(functions []Function, entryOnly bool) []string {
 
 // program names the BPF program for the function's entry.
 func (f Function) program() string {
-	return bpf.ProbeProgram(f.Arg, f.Indirect, f.NoStart, f.Clones)
+	return bpf.ProbeProgram(f.Arg, f.Indirect, f.NoStart, f.Kin)
 }
 
 // symbol is the function's name in the kernel's symbol table.
