@@ -211,7 +211,6 @@ const (
 	classicProgIndirect5      = "indirect_5"
 	classicProgKfreeSkb       = "kfree_skb"
 	classicProgLeave          = "leave"
-	classicProgMerges1        = "merges_1"
 	classicProgMergesTrue1    = "merges_true_1"
 	classicProgMergesZero1    = "merges_zero_1"
 	classicProgNoStart0       = "no_start_0"
@@ -296,7 +295,6 @@ type classicProgramSpecs struct {
 	Indirect5     *ebpf.ProgramSpec `ebpf:"indirect_5"`
 	KfreeSkb      *ebpf.ProgramSpec `ebpf:"kfree_skb"`
 	Leave         *ebpf.ProgramSpec `ebpf:"leave"`
-	Merges1       *ebpf.ProgramSpec `ebpf:"merges_1"`
 	MergesTrue1   *ebpf.ProgramSpec `ebpf:"merges_true_1"`
 	MergesZero1   *ebpf.ProgramSpec `ebpf:"merges_zero_1"`
 	NoStart0      *ebpf.ProgramSpec `ebpf:"no_start_0"`
@@ -418,7 +416,6 @@ type classicPrograms struct {
 	Indirect5     *ebpf.Program `ebpf:"indirect_5"`
 	KfreeSkb      *ebpf.Program `ebpf:"kfree_skb"`
 	Leave         *ebpf.Program `ebpf:"leave"`
-	Merges1       *ebpf.Program `ebpf:"merges_1"`
 	MergesTrue1   *ebpf.Program `ebpf:"merges_true_1"`
 	MergesZero1   *ebpf.Program `ebpf:"merges_zero_1"`
 	NoStart0      *ebpf.Program `ebpf:"no_start_0"`
@@ -454,7 +451,6 @@ func (p *classicPrograms) Close() error {
 		p.Indirect5,
 		p.KfreeSkb,
 		p.Leave,
-		p.Merges1,
 		p.MergesTrue1,
 		p.MergesZero1,
 		p.NoStart0,

@@ -12,7 +12,6 @@ const (
 	KinDerivesFirst     // makes its first argument a packet of its own
 	KinMergesZero       // merges its skb into its first argument when it returns an int of 0
 	KinMergesTrue       // … a bool of true
-	KinMerges           // … always
 	KinGathers          // the skbs of its skb's frag_list are merged into it
 )
 
@@ -32,8 +31,6 @@ func (k Kin) program(arg int) string {
 		return "merges_zero_"
 	case k == KinMergesTrue:
 		return "merges_true_"
-	case k == KinMerges:
-		return "merges_"
 	case k == KinGathers:
 		return "gathers_"
 	}

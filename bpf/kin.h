@@ -197,7 +197,7 @@ static __noinline int meet_kin(struct cpu_state *cpu, struct slot *slot, u64 ret
 		derive_journey(cpu, &list, slot->first);
 		return 0;
 	default:
-		if ((slot->kin == KIN_MERGES_ZERO && (u32)ret) || (slot->kin == KIN_MERGES_TRUE && !(u8)ret))
+		if (slot->kin == KIN_MERGES_ZERO ? (u32)ret != 0 : !(u8)ret)
 			return 0;
 		merge_journeys(cpu, list.skb, slot->first, list.func);
 		return 0;

@@ -156,7 +156,6 @@ func TestEnums(t *testing.T) {
 			"KIN_DERIVES_FIRST": uint64(KinDerivesFirst),
 			"KIN_MERGES_ZERO":   uint64(KinMergesZero),
 			"KIN_MERGES_TRUE":   uint64(KinMergesTrue),
-			"KIN_MERGES":        uint64(KinMerges),
 			"KIN_GATHERS":       uint64(KinGathers),
 		}},
 	}

@@ -33,8 +33,7 @@ enum kin {
 	KIN_DERIVES_FIRST = 3, /* makes its first argument a packet of its own */
 	KIN_MERGES_ZERO = 4,   /* merges its skb into its first argument when it returns an int of 0 */
 	KIN_MERGES_TRUE = 5,   /* … a bool of true */
-	KIN_MERGES = 6,        /* … always */
-	KIN_GATHERS = 7,       /* the skbs of its skb's frag_list are merged into it */
+	KIN_GATHERS = 6,       /* the skbs of its skb's frag_list are merged into it */
 };
 
 #endif

@@ -44,7 +44,7 @@ enum end_how {
 
 /* What joins two packets; the flags byte of struct link_record. */
 enum link_what {
-	LINK_DERIVED = 1, /* skb was cut from other_skb, and is followed as journey from here on */
+	LINK_DERIVED = 1, /* skb was made from other_skb, and is followed as journey from here on */
 	LINK_MERGED = 2,  /* what skb held goes on in other_skb */
 };
 

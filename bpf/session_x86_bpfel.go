@@ -33,8 +33,7 @@ const (
 	sessionKinKIN_DERIVES_FIRST sessionKin = 3
 	sessionKinKIN_MERGES_ZERO   sessionKin = 4
 	sessionKinKIN_MERGES_TRUE   sessionKin = 5
-	sessionKinKIN_MERGES        sessionKin = 6
-	sessionKinKIN_GATHERS       sessionKin = 7
+	sessionKinKIN_GATHERS       sessionKin = 6
 )
 
 // Names of all BPF objects in the ELF.

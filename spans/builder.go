@@ -161,7 +161,7 @@ func (b *Builder) packet(j *journey.Journey) {
 	t := &b.trace
 	t.Facts = append(t.Facts, j.Facts...)
 	t.Ends = append(t.Ends, j.Ends...)
-	t.absorb()
+	b.absorb()
 	tuple := false
 	for i := range t.Facts {
 		has := t.Facts[i].Flags&event.FactsTuple != 0

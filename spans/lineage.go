@@ -5,7 +5,7 @@ import "github.com/otel-kprobe/otel-kprobe/internal/event"
 // kinship says what the packet of a linked trace is to the packet of the trace
 // that has the link.
 type kinship struct {
-	to   string // on the packet that was cut, merged or retransmitted, about the other one
+	to   string // on the packet that was made, merged or retransmitted, about the other one
 	from string // on the other one, about that packet
 }
 
@@ -18,11 +18,13 @@ func (b *Builder) kinshipOf(l *event.Link) kinship {
 		switch b.names.function(l.Func).Name {
 		case "skb_segment":
 			return kinship{"segment_of", "segment"}
+		case "skb_morph":
+			return kinship{"reassembled", "reassembled_into"}
 		}
 		return kinship{"fragment_of", "fragment"}
 	case event.LinkMerged:
 		switch b.names.function(l.Func).Name {
-		case "inet_frag_reasm_finish", "skb_morph":
+		case "inet_frag_reasm_finish":
 			return kinship{"reassembled_into", "reassembled"}
 		}
 		if b.wasFragment() {
@@ -111,22 +113,34 @@ func (b *Builder) linkTo(journey uint64, part int, kind string) {
 	b.links = append(b.links, Link{TraceID: id, SpanID: spanID(base, 0), Attrs: b.cut(from)})
 }
 
-// absorb marks the ends of skbs that had become pieces of others. Kernels before
-// 6.3 call it a drop when the pieces are freed with the whole.
-func (t *Trace) absorb() {
+// absorb marks the ends of skbs whose data went on in another one. The kernel
+// frees an skb that became a piece of another with that, and before 6.3 calls it a
+// drop.
+func (b *Builder) absorb() {
+	t := &b.trace
 	for i := range t.Links {
-		l := &t.Links[i]
-		if l.What != event.LinkMerged || l.Journey != t.Journey {
-			continue
-		}
-		for k := range t.Ends {
-			e := &t.Ends[k]
-			if e.Skb == l.Skb && e.AtMonoNs >= l.AtMonoNs {
-				if e.How != event.EndMerged && e.How != event.EndEvicted {
-					e.How = event.EndAbsorbed
-				}
-				break // a later one is of another skb at that address
+		switch l := &t.Links[i]; {
+		case l.What == event.LinkMerged && l.Journey == t.Journey:
+			how := event.EndMerged
+			if b.names.function(l.Func).Name == "inet_frag_reasm_finish" {
+				how = event.EndAbsorbed
 			}
+			t.endAs(l.Skb, l.AtMonoNs, how)
+		case l.What == event.LinkDerived && l.Other == t.Journey && b.kinshipOf(l).from == "reassembled_into":
+			t.endAs(l.OtherSkb, l.AtMonoNs, event.EndAbsorbed)
+		}
+	}
+}
+
+// endAs says how the skb ended that has an address at a time: unless it is still
+// there, or was given up.
+func (t *Trace) endAs(skb, atMonoNs uint64, how event.EndHow) {
+	for i := range t.Ends {
+		if e := &t.Ends[i]; e.Skb == skb && e.AtMonoNs >= atMonoNs {
+			if e.How != event.EndEvicted {
+				e.How = how
+			}
+			return // a later one is of another skb at that address
 		}
 	}
 }

@@ -17,7 +17,7 @@ func copies(name string) bool {
 		// To the host's own sockets besides the wire.
 		"ip_mc_output", "ip6_finish_output2",
 		// Out of each of several interfaces, or to each of several peers.
-		"br_flood", "br_multicast_flood", "br_forward",
+		"br_flood", "br_multicast_flood", "br_forward", "maybe_deliver", "deliver_clone",
 		"ip_mr_forward", "ip_mr_input", "ip6_mr_forward", "ip6_mr_input",
 		"macvlan_broadcast", "macvlan_process_broadcast", "ipvlan_process_multicast",
 		"bond_xmit_broadcast", "vxlan_xmit",

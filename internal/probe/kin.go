@@ -17,12 +17,12 @@ func kinOf(name string) bpf.Kin {
 		return bpf.KinDerives
 	case "ip_copy_metadata", "ip6_copy_metadata": // (fragment, whole), whichever way it is cut
 		return bpf.KinDerivesFirst
+	case "skb_morph": // (whole, first fragment): the last one's skb becomes the whole
+		return bpf.KinDerivesFirst
 	case "skb_gro_receive", "skb_gro_receive_list": // (held, skb)
 		return bpf.KinMergesZero
 	case "skb_try_coalesce": // (to, from)
 		return bpf.KinMergesTrue
-	case "skb_morph": // (the last fragment to come, the first of the packet)
-		return bpf.KinMerges
 	case "inet_frag_reasm_finish": // (queue, head)
 		return bpf.KinGathers
 	}
@@ -35,8 +35,8 @@ func kinNote(k bpf.Kin) string {
 	case bpf.KinClones:
 		return "returns a new skb of the packet"
 	case bpf.KinDerives, bpf.KinDerivesFirst:
-		return "cuts packets from the packet"
-	case bpf.KinMergesZero, bpf.KinMergesTrue, bpf.KinMerges:
+		return "makes other packets of the packet"
+	case bpf.KinMergesZero, bpf.KinMergesTrue:
 		return "merges the packet into another"
 	case bpf.KinGathers:
 		return "merges packets into the packet"
