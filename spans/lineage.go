@@ -114,7 +114,7 @@ func (b *Builder) linkTo(journey uint64, part int, kind string) {
 }
 
 // absorb marks the ends of skbs whose data went on in another one. The kernel
-// frees an skb that became a piece of another with that, and before 6.3 calls it a
+// frees an skb that became a piece of another with that; older ones (5.10) call it a
 // drop.
 func (b *Builder) absorb() {
 	t := &b.trace

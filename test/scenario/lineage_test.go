@@ -311,8 +311,8 @@ func checkSegments(t *testing.T, l *lineage) {
 	}
 }
 
-// groOfVeth says whether veth merges packets as it receives them: since Linux 5.13
-// (https://git.kernel.org/torvalds/c/d3256efd8e8b); before only with an XDP program.
+// groOfVeth says whether veth merges packets as it receives them: the veth of 5.10
+// has NAPI, and with it GRO, only under an XDP program.
 var groOfVeth = map[string]bool{"5.10": false, "6.1": true, "6.12": true, "7.3": true}
 
 // checkMerges expects what is merged in GRO, and then in the socket's queue, to say
