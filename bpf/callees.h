@@ -42,7 +42,7 @@ static __noinline u64 begin_callee(struct pt_regs *ctx)
 	}
 	slot->generation++;
 	slot->busy = 1;
-	slot->clones = 0;
+	slot->kin = 0;
 	slot->outer = outer;
 	slot->frame = caller->frame;
 	slot->frame.flags = FRAME_NO_SKB;

@@ -123,5 +123,6 @@ const struct end_record *end_record_type __attribute__((unused));
 const struct stack_record *stack_record_type __attribute__((unused));
 const struct caller_record *caller_record_type __attribute__((unused));
 const struct fields_record *fields_record_type __attribute__((unused));
+const struct link_record *link_record_type __attribute__((unused));
 
 char _license[] SEC("license") = "Dual BSD/GPL";

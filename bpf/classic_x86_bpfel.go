@@ -114,7 +114,7 @@ type classicFactsRecord struct {
 	TcpFlags        uint8
 	IcmpType        uint8
 	IcmpCode        uint8
-	Pad             uint8
+	TcpWords        uint8
 	NetworkOffset   uint16
 	NetworkDistance int16
 	Source          [16]uint8
@@ -155,6 +155,20 @@ type classicFrameRecord struct {
 	Mark        uint32
 	Facts       uint32
 	Ordinal     uint32
+}
+
+type classicLinkRecord struct {
+	_        structs.HostLayout
+	Kind     uint8
+	What     uint8
+	Cpu      uint16
+	Tid      uint32
+	Journey  uint64
+	Other    uint64
+	Skb      uint64
+	OtherSkb uint64
+	Func     uint64
+	AtMonoNs uint64
 }
 
 type classicOpenFrames struct {
@@ -200,9 +214,10 @@ type classicSlot struct {
 	_          structs.HostLayout
 	Generation uint32
 	Busy       uint8
-	Clones     uint8
+	Kin        uint8
 	Pad        [2]uint8
 	Outer      uint64
+	First      uint64
 	Frame      classicFrameRecord
 }
 
@@ -227,6 +242,7 @@ type classicTrackedSkb struct {
 	Fingerprint uint64
 	SeenMonoNs  uint64
 	Fields      uint64
+	Origin      uint64
 	Facts       uint32
 	Entered     uint32
 	Tid         uint32
@@ -249,10 +265,13 @@ const (
 	classicProgCallee          = "callee"
 	classicProgClones0         = "clones_0"
 	classicProgConsumeSkb      = "consume_skb"
+	classicProgDerives0        = "derives_0"
+	classicProgDerivesFirst1   = "derives_first_1"
 	classicProgEndDeferred     = "end_deferred"
 	classicProgEndFreed        = "end_freed"
 	classicProgEndMerged       = "end_merged"
 	classicProgEvict           = "evict"
+	classicProgGathers1        = "gathers_1"
 	classicProgIndirect0       = "indirect_0"
 	classicProgIndirect1       = "indirect_1"
 	classicProgIndirect2       = "indirect_2"
@@ -261,6 +280,8 @@ const (
 	classicProgIndirect5       = "indirect_5"
 	classicProgKfreeSkb        = "kfree_skb"
 	classicProgLeave           = "leave"
+	classicProgMergesTrue1     = "merges_true_1"
+	classicProgMergesZero1     = "merges_zero_1"
 	classicProgNoStart0        = "no_start_0"
 	classicProgNoStart1        = "no_start_1"
 	classicProgNoStart2        = "no_start_2"
@@ -280,6 +301,7 @@ const (
 	classicVarFactsRecordType  = "facts_record_type"
 	classicVarFieldsRecordType = "fields_record_type"
 	classicVarFrameRecordType  = "frame_record_type"
+	classicVarLinkRecordType   = "link_record_type"
 	classicVarLive             = "live"
 	classicVarNoted            = "noted"
 	classicVarOpenCount        = "open_count"
@@ -330,33 +352,38 @@ type classicSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicProgramSpecs struct {
-	Callee      *ebpf.ProgramSpec `ebpf:"callee"`
-	Clones0     *ebpf.ProgramSpec `ebpf:"clones_0"`
-	ConsumeSkb  *ebpf.ProgramSpec `ebpf:"consume_skb"`
-	EndDeferred *ebpf.ProgramSpec `ebpf:"end_deferred"`
-	EndFreed    *ebpf.ProgramSpec `ebpf:"end_freed"`
-	EndMerged   *ebpf.ProgramSpec `ebpf:"end_merged"`
-	Evict       *ebpf.ProgramSpec `ebpf:"evict"`
-	Indirect0   *ebpf.ProgramSpec `ebpf:"indirect_0"`
-	Indirect1   *ebpf.ProgramSpec `ebpf:"indirect_1"`
-	Indirect2   *ebpf.ProgramSpec `ebpf:"indirect_2"`
-	Indirect3   *ebpf.ProgramSpec `ebpf:"indirect_3"`
-	Indirect4   *ebpf.ProgramSpec `ebpf:"indirect_4"`
-	Indirect5   *ebpf.ProgramSpec `ebpf:"indirect_5"`
-	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
-	Leave       *ebpf.ProgramSpec `ebpf:"leave"`
-	NoStart0    *ebpf.ProgramSpec `ebpf:"no_start_0"`
-	NoStart1    *ebpf.ProgramSpec `ebpf:"no_start_1"`
-	NoStart2    *ebpf.ProgramSpec `ebpf:"no_start_2"`
-	NoStart3    *ebpf.ProgramSpec `ebpf:"no_start_3"`
-	NoStart4    *ebpf.ProgramSpec `ebpf:"no_start_4"`
-	NoStart5    *ebpf.ProgramSpec `ebpf:"no_start_5"`
-	Plain0      *ebpf.ProgramSpec `ebpf:"plain_0"`
-	Plain1      *ebpf.ProgramSpec `ebpf:"plain_1"`
-	Plain2      *ebpf.ProgramSpec `ebpf:"plain_2"`
-	Plain3      *ebpf.ProgramSpec `ebpf:"plain_3"`
-	Plain4      *ebpf.ProgramSpec `ebpf:"plain_4"`
-	Plain5      *ebpf.ProgramSpec `ebpf:"plain_5"`
+	Callee        *ebpf.ProgramSpec `ebpf:"callee"`
+	Clones0       *ebpf.ProgramSpec `ebpf:"clones_0"`
+	ConsumeSkb    *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	Derives0      *ebpf.ProgramSpec `ebpf:"derives_0"`
+	DerivesFirst1 *ebpf.ProgramSpec `ebpf:"derives_first_1"`
+	EndDeferred   *ebpf.ProgramSpec `ebpf:"end_deferred"`
+	EndFreed      *ebpf.ProgramSpec `ebpf:"end_freed"`
+	EndMerged     *ebpf.ProgramSpec `ebpf:"end_merged"`
+	Evict         *ebpf.ProgramSpec `ebpf:"evict"`
+	Gathers1      *ebpf.ProgramSpec `ebpf:"gathers_1"`
+	Indirect0     *ebpf.ProgramSpec `ebpf:"indirect_0"`
+	Indirect1     *ebpf.ProgramSpec `ebpf:"indirect_1"`
+	Indirect2     *ebpf.ProgramSpec `ebpf:"indirect_2"`
+	Indirect3     *ebpf.ProgramSpec `ebpf:"indirect_3"`
+	Indirect4     *ebpf.ProgramSpec `ebpf:"indirect_4"`
+	Indirect5     *ebpf.ProgramSpec `ebpf:"indirect_5"`
+	KfreeSkb      *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	Leave         *ebpf.ProgramSpec `ebpf:"leave"`
+	MergesTrue1   *ebpf.ProgramSpec `ebpf:"merges_true_1"`
+	MergesZero1   *ebpf.ProgramSpec `ebpf:"merges_zero_1"`
+	NoStart0      *ebpf.ProgramSpec `ebpf:"no_start_0"`
+	NoStart1      *ebpf.ProgramSpec `ebpf:"no_start_1"`
+	NoStart2      *ebpf.ProgramSpec `ebpf:"no_start_2"`
+	NoStart3      *ebpf.ProgramSpec `ebpf:"no_start_3"`
+	NoStart4      *ebpf.ProgramSpec `ebpf:"no_start_4"`
+	NoStart5      *ebpf.ProgramSpec `ebpf:"no_start_5"`
+	Plain0        *ebpf.ProgramSpec `ebpf:"plain_0"`
+	Plain1        *ebpf.ProgramSpec `ebpf:"plain_1"`
+	Plain2        *ebpf.ProgramSpec `ebpf:"plain_2"`
+	Plain3        *ebpf.ProgramSpec `ebpf:"plain_3"`
+	Plain4        *ebpf.ProgramSpec `ebpf:"plain_4"`
+	Plain5        *ebpf.ProgramSpec `ebpf:"plain_5"`
 }
 
 // classicMapSpecs contains maps before they are loaded into the kernel.
@@ -385,6 +412,7 @@ type classicVariableSpecs struct {
 	FactsRecordType  *ebpf.VariableSpec `ebpf:"facts_record_type"`
 	FieldsRecordType *ebpf.VariableSpec `ebpf:"fields_record_type"`
 	FrameRecordType  *ebpf.VariableSpec `ebpf:"frame_record_type"`
+	LinkRecordType   *ebpf.VariableSpec `ebpf:"link_record_type"`
 	Live             *ebpf.VariableSpec `ebpf:"live"`
 	Noted            *ebpf.VariableSpec `ebpf:"noted"`
 	OpenCount        *ebpf.VariableSpec `ebpf:"open_count"`
@@ -449,6 +477,7 @@ type classicVariables struct {
 	FactsRecordType  *ebpf.Variable `ebpf:"facts_record_type"`
 	FieldsRecordType *ebpf.Variable `ebpf:"fields_record_type"`
 	FrameRecordType  *ebpf.Variable `ebpf:"frame_record_type"`
+	LinkRecordType   *ebpf.Variable `ebpf:"link_record_type"`
 	Live             *ebpf.Variable `ebpf:"live"`
 	Noted            *ebpf.Variable `ebpf:"noted"`
 	OpenCount        *ebpf.Variable `ebpf:"open_count"`
@@ -461,33 +490,38 @@ type classicVariables struct {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicPrograms struct {
-	Callee      *ebpf.Program `ebpf:"callee"`
-	Clones0     *ebpf.Program `ebpf:"clones_0"`
-	ConsumeSkb  *ebpf.Program `ebpf:"consume_skb"`
-	EndDeferred *ebpf.Program `ebpf:"end_deferred"`
-	EndFreed    *ebpf.Program `ebpf:"end_freed"`
-	EndMerged   *ebpf.Program `ebpf:"end_merged"`
-	Evict       *ebpf.Program `ebpf:"evict"`
-	Indirect0   *ebpf.Program `ebpf:"indirect_0"`
-	Indirect1   *ebpf.Program `ebpf:"indirect_1"`
-	Indirect2   *ebpf.Program `ebpf:"indirect_2"`
-	Indirect3   *ebpf.Program `ebpf:"indirect_3"`
-	Indirect4   *ebpf.Program `ebpf:"indirect_4"`
-	Indirect5   *ebpf.Program `ebpf:"indirect_5"`
-	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
-	Leave       *ebpf.Program `ebpf:"leave"`
-	NoStart0    *ebpf.Program `ebpf:"no_start_0"`
-	NoStart1    *ebpf.Program `ebpf:"no_start_1"`
-	NoStart2    *ebpf.Program `ebpf:"no_start_2"`
-	NoStart3    *ebpf.Program `ebpf:"no_start_3"`
-	NoStart4    *ebpf.Program `ebpf:"no_start_4"`
-	NoStart5    *ebpf.Program `ebpf:"no_start_5"`
-	Plain0      *ebpf.Program `ebpf:"plain_0"`
-	Plain1      *ebpf.Program `ebpf:"plain_1"`
-	Plain2      *ebpf.Program `ebpf:"plain_2"`
-	Plain3      *ebpf.Program `ebpf:"plain_3"`
-	Plain4      *ebpf.Program `ebpf:"plain_4"`
-	Plain5      *ebpf.Program `ebpf:"plain_5"`
+	Callee        *ebpf.Program `ebpf:"callee"`
+	Clones0       *ebpf.Program `ebpf:"clones_0"`
+	ConsumeSkb    *ebpf.Program `ebpf:"consume_skb"`
+	Derives0      *ebpf.Program `ebpf:"derives_0"`
+	DerivesFirst1 *ebpf.Program `ebpf:"derives_first_1"`
+	EndDeferred   *ebpf.Program `ebpf:"end_deferred"`
+	EndFreed      *ebpf.Program `ebpf:"end_freed"`
+	EndMerged     *ebpf.Program `ebpf:"end_merged"`
+	Evict         *ebpf.Program `ebpf:"evict"`
+	Gathers1      *ebpf.Program `ebpf:"gathers_1"`
+	Indirect0     *ebpf.Program `ebpf:"indirect_0"`
+	Indirect1     *ebpf.Program `ebpf:"indirect_1"`
+	Indirect2     *ebpf.Program `ebpf:"indirect_2"`
+	Indirect3     *ebpf.Program `ebpf:"indirect_3"`
+	Indirect4     *ebpf.Program `ebpf:"indirect_4"`
+	Indirect5     *ebpf.Program `ebpf:"indirect_5"`
+	KfreeSkb      *ebpf.Program `ebpf:"kfree_skb"`
+	Leave         *ebpf.Program `ebpf:"leave"`
+	MergesTrue1   *ebpf.Program `ebpf:"merges_true_1"`
+	MergesZero1   *ebpf.Program `ebpf:"merges_zero_1"`
+	NoStart0      *ebpf.Program `ebpf:"no_start_0"`
+	NoStart1      *ebpf.Program `ebpf:"no_start_1"`
+	NoStart2      *ebpf.Program `ebpf:"no_start_2"`
+	NoStart3      *ebpf.Program `ebpf:"no_start_3"`
+	NoStart4      *ebpf.Program `ebpf:"no_start_4"`
+	NoStart5      *ebpf.Program `ebpf:"no_start_5"`
+	Plain0        *ebpf.Program `ebpf:"plain_0"`
+	Plain1        *ebpf.Program `ebpf:"plain_1"`
+	Plain2        *ebpf.Program `ebpf:"plain_2"`
+	Plain3        *ebpf.Program `ebpf:"plain_3"`
+	Plain4        *ebpf.Program `ebpf:"plain_4"`
+	Plain5        *ebpf.Program `ebpf:"plain_5"`
 }
 
 func (p *classicPrograms) Close() error {
@@ -495,10 +529,13 @@ func (p *classicPrograms) Close() error {
 		p.Callee,
 		p.Clones0,
 		p.ConsumeSkb,
+		p.Derives0,
+		p.DerivesFirst1,
 		p.EndDeferred,
 		p.EndFreed,
 		p.EndMerged,
 		p.Evict,
+		p.Gathers1,
 		p.Indirect0,
 		p.Indirect1,
 		p.Indirect2,
@@ -507,6 +544,8 @@ func (p *classicPrograms) Close() error {
 		p.Indirect5,
 		p.KfreeSkb,
 		p.Leave,
+		p.MergesTrue1,
+		p.MergesZero1,
 		p.NoStart0,
 		p.NoStart1,
 		p.NoStart2,

@@ -16,6 +16,7 @@ const (
 	cloneRecordBytes = 40
 	endRecordBytes   = 48
 	blockRecordBytes = 136
+	linkRecordBytes  = 56
 )
 
 // ErrRecord is wrapped by every error of Decode: bytes that are no record.
@@ -53,6 +54,8 @@ func Decode(raw []byte, ev *event.Event) error {
 		decodeStack(raw, &ev.Stack)
 	case event.KindFields:
 		decodeFields(raw, &ev.Fields)
+	case event.KindLink:
+		decodeLink((*[linkRecordBytes]byte)(raw), &ev.Link)
 	default: // recordBytes knows it
 		decodeBlock((*[blockRecordBytes]byte)(raw), &ev.Block)
 	}
@@ -72,6 +75,8 @@ func recordBytes(kind event.Kind) int {
 		return endRecordBytes
 	case event.KindRequest, event.KindBio, event.KindMerge, event.KindRequeue:
 		return blockRecordBytes
+	case event.KindLink:
+		return linkRecordBytes
 	}
 	return 0
 }
@@ -129,6 +134,9 @@ func decodeFacts(raw *[factsRecordBytes]byte, facts *event.Facts) {
 		Interface:       [16]byte(raw[120:136]),
 		Comm:            [16]byte(raw[136:152]),
 	}
+	if words := uint32(raw[83]); words != 0 {
+		facts.TCPPayload = facts.NetworkLen - min(4*words, facts.NetworkLen)
+	}
 }
 
 func decodeClone(raw *[cloneRecordBytes]byte, clone *event.Clone) {
@@ -151,6 +159,19 @@ func decodeEnd(raw *[endRecordBytes]byte, end *event.End) {
 		Location: u64(raw[32:]),
 		Reason:   u32(raw[40:]),
 		Entered:  u32(raw[44:]),
+	}
+}
+
+func decodeLink(raw *[linkRecordBytes]byte, link *event.Link) {
+	*link = event.Link{
+		What:     event.LinkWhat(raw[1]),
+		CPU:      u16(raw[2:]),
+		Journey:  u64(raw[8:]),
+		Other:    u64(raw[16:]),
+		Skb:      u64(raw[24:]),
+		OtherSkb: u64(raw[32:]),
+		Func:     u64(raw[40:]),
+		AtMonoNs: u64(raw[48:]),
 	}
 }
 

@@ -38,7 +38,7 @@ func recordCases() []recordCase {
 				Kind: 2, Flags: 15, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Number: 7, Tgid: 8, Netns: 9,
 				Ifindex: 10, Mtu: 11, Mark: 12, Len: 13, TcpSeq: 14, TcpAck: 15, SourcePort: 16, DestinationPort: 17,
 				IcmpId: 18, IcmpSeq: 19, EtherType: 20, Family: 21, Protocol: 22, TcpFlags: 23, IcmpType: 24,
-				IcmpCode: 25, NetworkOffset: 34, NetworkDistance: -35, Source: [16]uint8{26, 15: 27}, Destination: [16]uint8{28, 15: 29},
+				IcmpCode: 25, TcpWords: 10, NetworkOffset: 34, NetworkDistance: -35, Source: [16]uint8{26, 15: 27}, Destination: [16]uint8{28, 15: 29},
 				Interface: [16]uint8{30, 15: 31}, Comm: [16]uint8{32, 15: 33},
 			},
 			want: event.Event{Kind: event.KindFacts, Facts: event.Facts{
@@ -46,7 +46,7 @@ func recordCases() []recordCase {
 				CPU:   2, TID: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Number: 7, TGID: 8, NetNS: 9,
 				Ifindex: 10, MTU: 11, Mark: 12, Len: 13, TCPSeq: 14, TCPAck: 15, SourcePort: 16, DestinationPort: 17,
 				ICMPID: 18, ICMPSeq: 19, EtherType: 20, Family: 21, Protocol: 22, TCPFlags: 23, ICMPType: 24,
-				ICMPCode: 25, NetworkOffset: 34, NetworkLen: 13 + 35, Source: [16]byte{26, 15: 27}, Destination: [16]byte{28, 15: 29},
+				ICMPCode: 25, TCPPayload: 13 + 35 - 40, NetworkOffset: 34, NetworkLen: 13 + 35, Source: [16]byte{26, 15: 27}, Destination: [16]byte{28, 15: 29},
 				Interface: [16]byte{30, 15: 31}, Comm: [16]byte{32, 15: 33},
 			}},
 		},
@@ -94,6 +94,15 @@ func recordCases() []recordCase {
 			want: event.Event{Kind: event.KindFields, Fields: event.Fields{
 				Flags: event.FieldsPayload, CPU: 2, TID: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Ordinal: 7, Valid: 8, Bytes: 256,
 				Data: [256]byte{9, 255: 10},
+			}},
+		},
+		{
+			name: "link",
+			record: classicLinkRecord{
+				Kind: 14, What: 2, Cpu: 3, Tid: 4, Journey: 5, Other: 6, Skb: 7, OtherSkb: 8, Func: 9, AtMonoNs: 10,
+			},
+			want: event.Event{Kind: event.KindLink, Link: event.Link{
+				What: event.LinkMerged, CPU: 3, Journey: 5, Other: 6, Skb: 7, OtherSkb: 8, Func: 9, AtMonoNs: 10,
 			}},
 		},
 	}

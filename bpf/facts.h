@@ -101,7 +101,8 @@ static __always_inline u64 fingerprint_of(const struct skb_view *view)
 	return 0;
 }
 
-static __always_inline void read_transport(struct facts_record *facts, u64 at)
+/* ip is where the network header is, at the transport header. */
+static __always_inline void read_transport(struct facts_record *facts, u64 ip, u64 at)
 {
 	union transport_header header;
 
@@ -112,6 +113,7 @@ static __always_inline void read_transport(struct facts_record *facts, u64 at)
 		facts->tcp_seq = bpf_ntohl(header.tcp.seq);
 		facts->tcp_ack = bpf_ntohl(header.tcp.ack);
 		facts->tcp_flags = header.tcp.flags;
+		facts->tcp_words = ((at - ip) >> 2) + (header.tcp.offset >> 4);
 		/* fallthrough */
 	case PROTOCOL_UDP:
 	case PROTOCOL_UDPLITE:
@@ -147,7 +149,7 @@ static __always_inline void read_ip4(struct facts_record *facts, u64 at)
 	facts->flags |= FACTS_TUPLE;
 	if (bpf_ntohs(ip.fragment) & FRAGMENT_OFFSET_MASK)
 		return;
-	read_transport(facts, at + (ip.version_ihl & 15) * 4);
+	read_transport(facts, at, at + (ip.version_ihl & 15) * 4);
 }
 
 /* Skips the extension headers; false when the transport header is not here. */
@@ -184,7 +186,7 @@ static __always_inline void read_ip6(struct facts_record *facts, u64 at)
 	facts->flags |= FACTS_TUPLE;
 	if (skip_extensions(&ip.next_header, &transport)) {
 		facts->protocol = ip.next_header;
-		read_transport(facts, transport);
+		read_transport(facts, at, transport);
 		return;
 	}
 	facts->protocol = ip.next_header;

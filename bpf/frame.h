@@ -11,9 +11,9 @@
 #ifndef OTEL_KPROBE_FRAME_H
 #define OTEL_KPROBE_FRAME_H
 
+#include "kin.h"
 #include "modes.h"
 #include "notes.h"
-#include "track.h"
 #include <bpf/bpf_tracing.h>
 
 /* PT_REGS_PARM6 of bpf_tracing.h came with libbpf 1.2. */
@@ -142,7 +142,9 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	}
 	slot->generation++;
 	slot->busy = 1;
-	slot->clones = !!(mode & MODE_CLONES);
+	slot->kin = (mode & MODE_KIN) >> MODE_KIN_SHIFT;
+	if (slot->kin >= KIN_DERIVES_FIRST)
+		slot->first = PT_REGS_PARM1(ctx);
 	fill_frame(ctx, &slot->frame, state, &view, skb, tid, now);
 	if (settings.callees)
 		note_frame(cookie_of(slot, index));
@@ -183,8 +185,8 @@ static __always_inline void leave_frame(u64 cookie, u64 ret)
 		return;
 	slot->frame.exit_mono_ns = bpf_ktime_get_ns();
 	slot->frame.ret = ret;
-	if (slot->clones)
-		join_returned(slot->frame.skb, slot->frame.journey, ret);
+	if (slot->kin)
+		meet_kin(cpu, slot, ret);
 	if (settings.callees)
 		forget_frame(cookie);
 	send_frame(cpu, slot);

@@ -60,8 +60,13 @@ struct sk_buff {
 	__u16 transport_header;
 	__u16 network_header;
 	__u16 mac_header;
+	unsigned int end; /* an offset from head on 64-bit machines */
 	unsigned char *head;
 	unsigned char *data;
+};
+
+struct skb_shared_info {
+	struct sk_buff *frag_list;
 };
 
 #pragma clang attribute pop

@@ -22,6 +22,7 @@ func layouts() map[string]any {
 		"facts_record":   classicFactsRecord{},
 		"clone_record":   classicCloneRecord{},
 		"end_record":     classicEndRecord{},
+		"link_record":    classicLinkRecord{},
 		"probe_settings": classicProbeSettings{},
 		"tracked_skb":    classicTrackedSkb{},
 		"slot":           classicSlot{},
@@ -124,6 +125,7 @@ func TestRecordSizes(t *testing.T) {
 		event.KindFacts: classicFactsRecord{},
 		event.KindClone: classicCloneRecord{},
 		event.KindEnd:   classicEndRecord{},
+		event.KindLink:  classicLinkRecord{},
 
 		event.KindRequest: blockBlockRecord{},
 		event.KindBio:     blockBlockRecord{},
@@ -147,7 +149,18 @@ func TestEnums(t *testing.T) {
 			"MODE_INDIRECT":  uint64(sessionFunctionModeMODE_INDIRECT),
 			"MODE_NO_START":  uint64(sessionFunctionModeMODE_NO_START),
 			"MODE_CLONES":    uint64(sessionFunctionModeMODE_CLONES),
+			"MODE_KIN":       uint64(sessionFunctionModeMODE_KIN),
+			"MODE_KIN_SHIFT": uint64(sessionFunctionModeMODE_KIN_SHIFT),
 			"MODE_END_SHIFT": uint64(sessionFunctionModeMODE_END_SHIFT),
+		}},
+		{"session", "kin", map[string]uint64{
+			"KIN_NONE":          uint64(KinNone),
+			"KIN_CLONES":        uint64(KinClones),
+			"KIN_DERIVES":       uint64(KinDerives),
+			"KIN_DERIVES_FIRST": uint64(KinDerivesFirst),
+			"KIN_MERGES_ZERO":   uint64(KinMergesZero),
+			"KIN_MERGES_TRUE":   uint64(KinMergesTrue),
+			"KIN_GATHERS":       uint64(KinGathers),
 		}},
 	}
 	for _, tt := range tests {

@@ -101,7 +101,7 @@ func TestKeepPrograms(t *testing.T) {
 		},
 		{
 			"multi", Classic, ebpf.AttachTraceKprobeMulti,
-			[]string{ProbeProgram(2, false, false, false), ProgramEndMerged, ProgramLeave},
+			[]string{ProbeProgram(2, false, false, KinNone), ProgramEndMerged, ProgramLeave},
 			map[string]ebpf.AttachType{
 				"plain_2":        ebpf.AttachTraceKprobeMulti,
 				ProgramEndMerged: ebpf.AttachTraceKprobeMulti,
@@ -110,7 +110,7 @@ func TestKeepPrograms(t *testing.T) {
 		},
 		{
 			"single kprobes", Classic, ebpf.AttachNone,
-			[]string{ProbeProgram(0, true, false, false), ProgramEndDeferred},
+			[]string{ProbeProgram(0, true, false, KinNone), ProgramEndDeferred},
 			map[string]ebpf.AttachType{"indirect_0": ebpf.AttachNone, ProgramEndDeferred: ebpf.AttachNone},
 		},
 	}
@@ -144,10 +144,10 @@ func TestProbePrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	for arg := range 6 {
-		for flags := range 8 {
-			indirect, noStart, clones := flags&1 != 0, flags&2 != 0, flags&4 != 0
-			if name := ProbeProgram(arg, indirect, noStart, clones); spec.Programs[name] == nil {
-				t.Errorf("argument %d, indirect %t, noStart %t, clones %t: no program %s", arg, indirect, noStart, clones, name)
+		for flags := range 28 {
+			indirect, noStart, kin := flags&1 != 0, flags&2 != 0, Kin(flags>>2)
+			if name := ProbeProgram(arg, indirect, noStart, kin); spec.Programs[name] == nil {
+				t.Errorf("argument %d, indirect %t, noStart %t, kin %d: no program %s", arg, indirect, noStart, kin, name)
 			}
 		}
 	}
@@ -213,7 +213,8 @@ func TestModeEncode(t *testing.T) {
 		{Arg: 5}:                             5,
 		{Arg: 1, Indirect: true}:             1 | 1<<3,
 		{NoStart: true, End: event.EndFreed}: 1<<4 | 3<<8,
-		{Clones: true}:                       1 << 5,
+		{Kin: KinClones}:                     1 << 5,
+		{Arg: 1, Kin: KinGathers}:            1 | 6<<5,
 		{Arg: 2, NoStart: true, End: event.EndHow(5)}: 2 | 1<<4 | 5<<8,
 	}
 	for mode, want := range tests {

@@ -24,6 +24,7 @@ struct tracked_skb {
 	u64 fingerprint;
 	u64 seen_mono_ns;
 	u64 fields; /* hash of the last fields_record, 0: none */
+	u64 origin; /* the journey that this one was cut from, 0: none */
 	u32 facts;
 	u32 entered;
 	u32 tid;
@@ -44,9 +45,10 @@ struct {
 struct slot {
 	u32 generation;
 	u8 busy;
-	u8 clones;
+	u8 kin; /* enum kin */
 	u8 pad[2];
 	u64 outer; /* with settings.callees: cookie of the frame that it runs in, 0 none */
+	u64 first; /* first argument, for the kin that need it */
 	struct frame_record frame;
 };
 

@@ -25,7 +25,7 @@ type Mode struct {
 	Arg      int  // 0-based number of the argument register that leads to the skb, below 6
 	Indirect bool // the argument is a struct sk_buff **
 	NoStart  bool // no journey begins here
-	Clones   bool // the returned skb, or list of them, joins the journey
+	Kin      Kin  // what it does with its skb and others
 	// End says how the function ends the tracking of its skb at its entry; 0:
 	// it does not.
 	End event.EndHow
@@ -39,9 +39,7 @@ func (m Mode) encode() uint16 {
 	if m.NoStart {
 		v |= sessionFunctionModeMODE_NO_START
 	}
-	if m.Clones {
-		v |= sessionFunctionModeMODE_CLONES
-	}
+	v |= sessionFunctionMode(m.Kin) << sessionFunctionModeMODE_KIN_SHIFT & sessionFunctionModeMODE_KIN
 	return uint16(v) | uint16(m.End)<<sessionFunctionModeMODE_END_SHIFT
 }
 

@@ -20,7 +20,20 @@ enum function_mode {
 	MODE_INDIRECT = 1 << 3, /* the argument is a struct sk_buff ** */
 	MODE_NO_START = 1 << 4, /* no journey begins here: the skb is being made or freed */
 	MODE_CLONES = 1 << 5,   /* the returned skb, or list of them, joins the journey */
+	MODE_KIN = 7 << 5,      /* mask: enum kin, of which KIN_CLONES is MODE_CLONES */
+	MODE_KIN_SHIFT = 5,
 	MODE_END_SHIFT = 8,     /* from here on: enum end_how of a function that ends its skb */
+};
+
+/* What a function does with its skb and others, known when it returns. */
+enum kin {
+	KIN_NONE = 0,
+	KIN_CLONES = 1,        /* returns an skb, or a list, of the same packet */
+	KIN_DERIVES = 2,       /* returns an skb, or a list, each a packet of its own */
+	KIN_DERIVES_FIRST = 3, /* makes its first argument a packet of its own */
+	KIN_MERGES_ZERO = 4,   /* merges its skb into its first argument when it returns an int of 0 */
+	KIN_MERGES_TRUE = 5,   /* … a bool of true */
+	KIN_GATHERS = 6,       /* the skbs of its skb's frag_list are merged into it */
 };
 
 #endif

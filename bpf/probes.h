@@ -26,3 +26,12 @@ ARGUMENTS(PLAIN)
 ARGUMENTS(NO_START)
 ARGUMENTS(INDIRECT)
 PROBE(clones_0, "clones_0", PT_REGS_PARM1(ctx), MODE_CLONES)
+
+/* What meets other packets: enum kin. */
+#define KIN(name, parm, kin) PROBE(name, #name, parm(ctx), (kin) << MODE_KIN_SHIFT)
+
+KIN(derives_0, PT_REGS_PARM1, KIN_DERIVES)
+KIN(derives_first_1, PT_REGS_PARM2, KIN_DERIVES_FIRST)
+KIN(merges_zero_1, PT_REGS_PARM2, KIN_MERGES_ZERO)
+KIN(merges_true_1, PT_REGS_PARM2, KIN_MERGES_TRUE)
+KIN(gathers_1, PT_REGS_PARM2, KIN_GATHERS)

@@ -17,11 +17,11 @@ const (
 
 // ProbeProgram names the Classic program for a function whose skb is the register
 // argument arg (0-based, below 6).
-func ProbeProgram(arg int, indirect, noStart, clones bool) string {
+func ProbeProgram(arg int, indirect, noStart bool, kin Kin) string {
 	prefix := "plain_"
 	switch {
-	case clones && arg == 0:
-		prefix = "clones_"
+	case kin.program(arg) != "":
+		prefix = kin.program(arg)
 	case indirect:
 		prefix = "indirect_"
 	case noStart:

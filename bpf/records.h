@@ -17,6 +17,7 @@ enum record_kind {
 	RECORD_END = 4,
 	RECORD_STACK = 9,
 	RECORD_FIELDS = 10,
+	RECORD_LINK = 14,
 };
 
 /* Flags of struct frame_record. */
@@ -55,6 +56,12 @@ enum end_how {
 	END_MERGED = 4,
 	END_DEFERRED = 5,
 	END_EVICTED = 6,
+};
+
+/* What joins two packets; the flags byte of struct link_record. */
+enum link_what {
+	LINK_DERIVED = 1, /* skb was made from other_skb, and is followed as journey from here on */
+	LINK_MERGED = 2,  /* what skb held goes on in other_skb */
 };
 
 /* One call of one probed function on one tracked skb. */
@@ -104,7 +111,7 @@ struct facts_record {
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u8 icmp_code;
-	__u8 pad;
+	__u8 tcp_words; /* from the network header to the end of the TCP header, 4 bytes each */
 	__u16 network_offset; /* of the network header in the skb's head, 0: none */
 	__s16 network_distance; /* from data on to it; below 0 when data is past it */
 	__u8 source[16];
@@ -189,5 +196,19 @@ struct fields_record {
 };
 
 #define FIELDS_HEAD_BYTES 40
+
+/* Two packets that have to do with one another: journey is that of skb. */
+struct link_record {
+	__u8 kind;
+	__u8 what;
+	__u16 cpu;
+	__u32 tid;
+	__u64 journey;
+	__u64 other;
+	__u64 skb;
+	__u64 other_skb;
+	__u64 func; /* that cut or merged */
+	__u64 at_mono_ns;
+};
 
 #endif

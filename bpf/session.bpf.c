@@ -119,7 +119,8 @@ int callee(struct pt_regs *ctx)
 	return 0;
 }
 
-/* Only used through a pointer: named here so that bpf2go finds it in the BTF. */
+/* Only used through pointers: named here so that bpf2go finds them in the BTF. */
 const enum function_mode *function_mode_type __attribute__((unused));
+const enum kin *kin_type __attribute__((unused));
 
 char _license[] SEC("license") = "Dual BSD/GPL";

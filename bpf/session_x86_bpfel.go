@@ -19,7 +19,21 @@ const (
 	sessionFunctionModeMODE_INDIRECT  sessionFunctionMode = 8
 	sessionFunctionModeMODE_NO_START  sessionFunctionMode = 16
 	sessionFunctionModeMODE_CLONES    sessionFunctionMode = 32
+	sessionFunctionModeMODE_KIN       sessionFunctionMode = 224
+	sessionFunctionModeMODE_KIN_SHIFT sessionFunctionMode = 5
 	sessionFunctionModeMODE_END_SHIFT sessionFunctionMode = 8
+)
+
+type sessionKin uint32
+
+const (
+	sessionKinKIN_NONE          sessionKin = 0
+	sessionKinKIN_CLONES        sessionKin = 1
+	sessionKinKIN_DERIVES       sessionKin = 2
+	sessionKinKIN_DERIVES_FIRST sessionKin = 3
+	sessionKinKIN_MERGES_ZERO   sessionKin = 4
+	sessionKinKIN_MERGES_TRUE   sessionKin = 5
+	sessionKinKIN_GATHERS       sessionKin = 6
 )
 
 // Names of all BPF objects in the ELF.
@@ -43,6 +57,7 @@ const (
 	sessionProgProbe             = "probe"
 	sessionVarExtras             = "extras"
 	sessionVarFunctionModeType   = "function_mode_type"
+	sessionVarKinType            = "kin_type"
 	sessionVarLive               = "live"
 	sessionVarModes              = "modes"
 	sessionVarModesDisplacements = "modes_displacements"
@@ -123,6 +138,7 @@ type sessionMapSpecs struct {
 type sessionVariableSpecs struct {
 	Extras             *ebpf.VariableSpec `ebpf:"extras"`
 	FunctionModeType   *ebpf.VariableSpec `ebpf:"function_mode_type"`
+	KinType            *ebpf.VariableSpec `ebpf:"kin_type"`
 	Live               *ebpf.VariableSpec `ebpf:"live"`
 	Modes              *ebpf.VariableSpec `ebpf:"modes"`
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
@@ -179,6 +195,7 @@ func (m *sessionMaps) Close() error {
 type sessionVariables struct {
 	Extras             *ebpf.Variable `ebpf:"extras"`
 	FunctionModeType   *ebpf.Variable `ebpf:"function_mode_type"`
+	KinType            *ebpf.Variable `ebpf:"kin_type"`
 	Live               *ebpf.Variable `ebpf:"live"`
 	Modes              *ebpf.Variable `ebpf:"modes"`
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`

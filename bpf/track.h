@@ -16,7 +16,6 @@
 #include "match.h"
 
 #define CPU_SHIFT 48
-#define MAX_SEGMENTS 64
 /* A packet that was left out on its way may be begun later on it. */
 #define LATE_AFTER_SHED_NS 1000000000ULL
 #define PAGE_SIZE_BYTES 4096
@@ -120,72 +119,6 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 	if (extras.payload_bytes)
 		send_payload(&state, &view, skb);
 	return bpf_map_lookup_elem(&tracked, &skb);
-}
-
-/* One new skb joins the journey of parent, with what is known of it. */
-static __always_inline void join_journey(struct cpu_state *cpu, u64 parent, u64 journey, u64 skb)
-{
-	struct tracked_skb *known = bpf_map_lookup_elem(&tracked, &parent);
-	struct tracked_skb state = {};
-	struct clone_record *clone;
-
-	state.journey = journey;
-	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
-		if (!bpf_map_lookup_elem(&tracked, &skb))
-			cpu->tracked_full++;
-		return;
-	}
-	__sync_fetch_and_add(&live, 1);
-	clone = bpf_ringbuf_reserve(&ring, sizeof(*clone), 0);
-	if (!clone) {
-		cpu->ring_full_facts++;
-		return;
-	}
-	clone->kind = RECORD_CLONE;
-	clone->flags = 0;
-	clone->cpu = bpf_get_smp_processor_id();
-	clone->tid = known ? known->tid : 0;
-	clone->journey = journey;
-	clone->skb = skb;
-	clone->parent = parent;
-	clone->at_mono_ns = bpf_ktime_get_ns();
-	bpf_ringbuf_submit(clone, record_flag(cpu));
-}
-
-/* A list of skbs that a cloning function returned, walked one skb a call. */
-struct returned_skbs {
-	u64 parent;
-	u64 journey;
-	u64 next;
-};
-
-/* Takes the next one into the journey; 1 at the end of the list. */
-static __noinline long join_next(u32 number, struct returned_skbs *list)
-{
-	struct cpu_state *cpu = this_cpu_state();
-	u64 skb = list->next;
-
-	if (!cpu || skb < LOWEST_KERNEL_ADDRESS || skb > HIGHEST_POINTER || skb == list->parent)
-		return 1;
-	join_journey(cpu, list->parent, list->journey, skb);
-	list->next = (u64)BPF_CORE_READ((struct sk_buff *)skb, next);
-	return 0;
-}
-
-/* What a cloning function returned: one skb, or a list of segments. */
-static __always_inline void join_returned(u64 parent, u64 journey, u64 skb)
-{
-	struct returned_skbs list = {.parent = parent, .journey = journey, .next = skb};
-
-#ifdef DIRECT
-	bpf_loop(MAX_SEGMENTS, join_next, &list, 0);
-#else
-	u32 i;
-
-	for (i = 0; i < MAX_SEGMENTS; i++)
-		if (join_next(i, &list))
-			break;
-#endif
 }
 
 /* Follows skb no longer, and says how it ended. */

@@ -71,6 +71,8 @@ type Builder struct {
 	tops   []int32 // by node: the one below the root that it runs in
 	extras extras
 	lines  []string // of a stack
+	links  []Link   // the root's
+	splitter
 }
 
 // lastSkb is what the latest frame of one skb showed.
@@ -87,9 +89,16 @@ func NewBuilder(o Options) *Builder {
 	return &Builder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newNameCache(o), extras: extras{fields: o.SkbFields}}
 }
 
-// Build makes the trace of a journey: pure but for the answers of Names and
-// Clock. The Trace is reused by the next Build; j is only read.
+// Build makes one trace of a journey, with the copies that were sent elsewhere
+// (see Each): pure but for the answers of Names and Clock. The Trace is reused by
+// the next Build; j is only read.
 func (b *Builder) Build(j *journey.Journey) *Trace {
+	b.whole = part{Journey: *j}
+	return b.build(&b.whole)
+}
+
+func (b *Builder) build(p *part) *Trace {
+	j := &p.Journey
 	t := &b.trace
 	startNs, endNs := bounds(j)
 	b.nester.nest(j, endNs)
@@ -102,8 +111,9 @@ func (b *Builder) Build(j *journey.Journey) *Trace {
 		}
 	}
 	t.OffsetNs = b.clock.OffsetNs(t.EnterMonoNs)
-	id, base := b.ids.trace(j.ID)
+	id, base := b.ids.part(j.ID, p.number)
 	t.ID = id
+	t.Links = append(t.Links, j.Links...)
 	b.packet(j)
 	b.extras.take(j)
 	b.findWaits(j)
@@ -111,6 +121,7 @@ func (b *Builder) Build(j *journey.Journey) *Trace {
 	b.direction()
 	b.drops()
 	b.rootAttrs()
+	b.rootLinks(p)
 	return t
 }
 
@@ -132,13 +143,16 @@ func bounds(j *journey.Journey) (first, last uint64) {
 	for i := range j.Ends {
 		see(j.Ends[i].AtMonoNs)
 	}
+	if first > last && len(j.Links) > 0 { // nothing else is known of it
+		see(j.Links[0].AtMonoNs)
+	}
 	return min(first, last), last
 }
 
 func (b *Builder) reset(j *journey.Journey) {
 	t := &b.trace
 	*t = Trace{
-		Spans: t.Spans[:0], Facts: t.Facts[:0], Ends: t.Ends[:0], strings: t.strings[:0],
+		Spans: t.Spans[:0], Facts: t.Facts[:0], Ends: t.Ends[:0], Links: t.Links[:0], strings: t.strings[:0],
 		Journey: j.ID, First: -1, Last: -1, DropSpan: -1,
 		LostFrames: j.LostFrames, Unfinished: j.Unfinished, Evicted: j.Evicted,
 		Incomplete: j.LostFrames > 0 || j.Evicted || j.Incomplete,
@@ -159,6 +173,7 @@ func (b *Builder) packet(j *journey.Journey) {
 	t.Ends = append(t.Ends, j.Ends...)
 	t.settleNamespaces()
 	b.findTunnels()
+	b.absorb()
 	tuple := false
 	for i := range t.Facts {
 		has := t.Facts[i].Flags&event.FactsTuple != 0 && b.depths[i] == b.inner
@@ -172,7 +187,7 @@ func (b *Builder) packet(j *journey.Journey) {
 	}
 	t.First = t.withHeader(t.First)
 	t.Protocol = b.names.protocol(t.FirstFacts())
-	t.End = endOf(j)
+	t.End = t.endOf()
 }
 
 // withHeader returns the first facts of the same packet as those at an index in
@@ -196,18 +211,18 @@ func (t *Trace) withHeader(index int32) int32 {
 
 // endOf names how a journey ended: a drop of any of its skbs outweighs how the
 // others ended.
-func endOf(j *journey.Journey) string {
+func (t *Trace) endOf() string {
 	var last event.EndHow
-	for i := range j.Ends {
-		last = j.Ends[i].How
+	for i := range t.Ends {
+		last = t.Ends[i].How
 		if last == event.EndDropped {
 			return "dropped"
 		}
 	}
 	switch {
-	case j.Unfinished:
+	case t.Unfinished:
 		return "unfinished"
-	case len(j.Ends) == 0 && j.Evicted:
+	case len(t.Ends) == 0 && t.Evicted:
 		return "evicted"
 	default:
 		return endName(last)
@@ -228,6 +243,8 @@ func endName(h event.EndHow) string {
 		return "deferred"
 	case event.EndEvicted:
 		return "evicted"
+	case event.EndAbsorbed:
+		return "absorbed"
 	default:
 		return "unfinished"
 	}

@@ -40,6 +40,16 @@ func (d *ids) trace(journey uint64) (id [16]byte, base uint64) {
 	return id, mix(lo ^ d.k0)
 }
 
+// part is trace for a part of a journey that is a trace of its own; part 0 is the
+// journey's.
+func (d *ids) part(journey uint64, part int) (id [16]byte, base uint64) {
+	if part == 0 {
+		return d.trace(journey)
+	}
+	// Another 64-bit number that no journey has but by a chance of 2^-64.
+	return d.trace(mix(journey+d.k1) + uint64(part)*0x9e3779b97f4a7c15)
+}
+
 // spanID returns the id of the span at an index: never zero, and different for
 // every index of one trace.
 func spanID(base uint64, index int) (id [8]byte) {

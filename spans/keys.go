@@ -97,6 +97,8 @@ const (
 	KeyPayload
 	KeyPayloadSensitive
 	KeyNoSkb
+	KeyLinkKind
+	KeyTCPRetransmit
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
 	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey
 	keyCount          = KeyWaitDurations + Key(waitCount) - 1
@@ -181,6 +183,9 @@ var keyNames = [keyCount]string{
 	KeySkbFields:             "otel_kprobe.skb.fields",
 	KeyPayload:               "otel_kprobe.payload",
 	KeyPayloadSensitive:      "otel_kprobe.payload.sensitive",
+
+	KeyLinkKind:      "otel_kprobe.link.kind",
+	KeyTCPRetransmit: "otel_kprobe.tcp.retransmit",
 
 	KeyBlockPartition:           "otel_kprobe.block.partition",
 	KeyBlockOperation:           "otel_kprobe.block.operation",

@@ -22,7 +22,9 @@ type function struct {
 	frees bool
 	wait  Wait
 	reads bool
-	text  string // what it does, "" unknown or not wanted
+	// copies: what it clones goes elsewhere and is another packet
+	copies bool
+	text   string // what it does, "" unknown or not wanted
 }
 
 // nameCache remembers strings, so that a Build in steady state makes none.
@@ -100,6 +102,7 @@ func (c *nameCache) function(addr uint64) *function {
 		f.frees = frees(f.Name)
 		f.wait = waitAfter(f.Name, f.stage)
 		f.reads = reads(f.Name)
+		f.copies = copies(f.Name)
 		bare, _, _ := strings.Cut(f.Name, ".")
 		f.text = c.texts[bare]
 	}

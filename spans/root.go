@@ -34,6 +34,7 @@ func (b *Builder) rootAttrs() {
 	b.ownerAttrs()
 	b.skbAttrs()
 	b.rootExtras()
+	b.retransmitAttr()
 	b.timeAttrs()
 	b.waitAttrs()
 	b.lossAttrs()

@@ -80,16 +80,19 @@ type Trace struct {
 	ExitMonoNs  uint64 // CLOCK_MONOTONIC of the last return
 	OffsetNs    int64  // CLOCK_REALTIME − CLOCK_MONOTONIC used for every time of this trace
 
-	// How it ended: "consumed", "dropped", "freed", "merged", "deferred",
+	// How it ended: "consumed", "dropped", "freed", "merged", "absorbed", "deferred",
 	// "evicted" or "unfinished"; of the block layer "complete" or "unfinished".
-	End          string
-	Ends         []event.End // copies of the journey's, by AtMonoNs
-	DropReason   string      // name of the first drop's reason, "" without a drop
-	DropLocation string      // symbol+0xoffset of the first drop, "" unknown
-	DropSpan     int32       // index of the span that dropped it; 0 is the root, -1 without a drop
-	Delivered    bool        // a socket took an skb of the packet, so a drop of another was not its end
-	Waits        int         // spans of waits
-	LostFrames   uint32      // frames that the kernel entered and that never came
+	End  string
+	Ends []event.End // copies of the journey's, by AtMonoNs
+	// Links are copies of the journey's, by AtMonoNs; the root's Links are made of
+	// them.
+	Links        []event.Link
+	DropReason   string // name of the first drop's reason, "" without a drop
+	DropLocation string // symbol+0xoffset of the first drop, "" unknown
+	DropSpan     int32  // index of the span that dropped it; 0 is the root, -1 without a drop
+	Delivered    bool   // a socket took an skb of the packet, so a drop of another was not its end
+	Waits        int    // spans of waits
+	LostFrames   uint32 // frames that the kernel entered and that never came
 	Unfinished   bool
 	Evicted      bool
 	Incomplete   bool // frames are missing or times were made up

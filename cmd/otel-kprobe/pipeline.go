@@ -98,10 +98,14 @@ func (p *pipeline) emit(j *journey.Journey) {
 	if p.reached() {
 		return
 	}
-	trace := p.builder.Build(j)
+	p.builder.Each(j, p.emitTrace)
+}
+
+// emitTrace exports one trace of a journey.
+func (p *pipeline) emitTrace(trace *spans.Trace) {
 	if !p.only.want(trace) {
 		p.passedOver++
-		p.framesPassedOver += uint64(len(j.Frames))
+		p.framesPassedOver += uint64(len(trace.Spans) - 1 - trace.Waits)
 		return
 	}
 	p.export(trace)
@@ -147,10 +151,9 @@ func (p *pipeline) record(raw []byte) {
 		p.came++
 		p.lastMonoNs = max(p.lastMonoNs, p.event.Block.CompleteMonoNs)
 	}
-	switch p.event.Kind {
-	case event.KindRequest, event.KindBio, event.KindMerge, event.KindRequeue:
+	if p.event.Kind.OfBlock() {
 		p.blocks.Add(&p.event)
-	default:
+	} else {
 		p.tracker.Add(&p.event)
 	}
 }

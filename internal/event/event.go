@@ -25,7 +25,11 @@ const (
 
 	KindStack  Kind = 9  // a kernel stack, or a caller
 	KindFields Kind = 10 // members of an skb, or bytes of its packet
+	KindLink   Kind = 14 // two packets have to do with one another
 )
+
+// OfBlock says whether events of the kind are of the block layer.
+func (k Kind) OfBlock() bool { return k >= KindRequest && k <= KindRequeue }
 
 // Event is one decoded record: Kind names the member that is set, the other
 // members hold whatever an earlier use of the same Event left there.
@@ -39,6 +43,7 @@ type Event struct {
 
 	Stack  Stack
 	Fields Fields
+	Link   Link
 }
 
 // FrameFlags are properties of one frame.
@@ -113,6 +118,7 @@ type Facts struct {
 	Len             uint32 // skb->len, bytes
 	TCPSeq          uint32 // TCP sequence number, host order
 	TCPAck          uint32 // TCP acknowledgement number, host order
+	TCPPayload      uint32 // bytes after the TCP header, 0 unknown or none
 	SourcePort      uint16
 	DestinationPort uint16
 	ICMPID          uint16 // echo identifier, host order
@@ -134,7 +140,8 @@ type Facts struct {
 }
 
 // Clone says that an skb now belongs to a journey because it was made from one
-// that does: a clone, a copy, a segment or a fragment.
+// that does: a clone or a copy. A segment or fragment has a journey of its own,
+// see Link.
 type Clone struct {
 	Journey  uint64
 	Skb      uint64 // the new one
@@ -154,6 +161,9 @@ const (
 	EndMerged   EndHow = 4 // its data went into another skb (kfree_skb_partial, GRO)
 	EndDeferred EndHow = 5 // delivered, handed to the deferred free of another CPU
 	EndEvicted  EndHow = 6 // the program stopped following it
+	// EndAbsorbed is never sent by the kernel side: an skb that a Link says to
+	// have become a piece of another one was freed with that.
+	EndAbsorbed EndHow = 7
 )
 
 // End says that a tracked skb is followed no longer.

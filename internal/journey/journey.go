@@ -13,6 +13,7 @@ type Journey struct {
 	Facts  []event.Facts // in the order of AtMonoNs
 	Clones []event.Clone // in the order of AtMonoNs
 	Ends   []event.End   // in the order of AtMonoNs
+	Links  []event.Link  // in the order of AtMonoNs; of each, ID is Journey or Other
 
 	Stacks    []Stack        // in the order in which they came
 	Addresses []uint64       // of all Stacks, see AddressesOf

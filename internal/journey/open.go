@@ -221,12 +221,12 @@ func insert[T any](s []T, v *T, limit int, at func(*T) uint64) ([]T, bool) {
 
 // events counts the events that o has.
 func (o *open) events() int {
-	return len(o.Frames) + len(o.Facts) + len(o.Clones) + len(o.Ends) + len(o.Stacks) + len(o.Fields)
+	return len(o.Frames) + len(o.Facts) + len(o.Clones) + len(o.Ends) + len(o.Links) + len(o.Stacks) + len(o.Fields)
 }
 
 // room counts the events for which o has memory.
 func (o *open) room() int {
-	return cap(o.Frames) + cap(o.Facts) + cap(o.Clones) + cap(o.Ends) + cap(o.skbs) +
+	return cap(o.Frames) + cap(o.Facts) + cap(o.Clones) + cap(o.Ends) + cap(o.Links) + cap(o.skbs) +
 		cap(o.Stacks) + cap(o.Addresses) + cap(o.Fields)
 }
 
@@ -236,6 +236,7 @@ func (o *open) reset(id uint64) {
 		Journey: Journey{
 			ID: id, Frames: o.Frames[:0], Facts: o.Facts[:0], Clones: o.Clones[:0], Ends: o.Ends[:0],
 			Stacks: o.Stacks[:0], Addresses: o.Addresses[:0], Fields: o.Fields[:0],
+			Links: o.Links[:0],
 		},
 		skbs: o.skbs[:0],
 	}

@@ -83,6 +83,8 @@ type Tracker struct {
 	free     []*open // memory for journeys to come
 	freeRoom int     // events for which those in free have memory
 
+	sent sentSegments // what TCP sent lately, to know what it sends again
+
 	nowMonoNs uint64
 }
 
@@ -93,6 +95,7 @@ func NewTracker(opts Options, emit func(*Journey)) *Tracker {
 		opts:     opts.withDefaults(),
 		emit:     emit,
 		journeys: make(map[uint64]*open),
+		sent:     newSentSegments(),
 	}
 }
 
@@ -142,6 +145,9 @@ func (t *Tracker) Add(ev *event.Event) {
 		if o, kept = t.addExtra(ev); o == nil {
 			return
 		}
+	case event.KindLink:
+		t.addLink(&ev.Link)
+		return
 	default:
 		return
 	}
@@ -154,6 +160,9 @@ func (t *Tracker) Add(ev *event.Event) {
 		t.stats.LostEnds++
 	}
 	t.settle(o)
+	if ev.Kind == event.KindFacts {
+		t.lookBack(&ev.Facts)
+	}
 }
 
 // Advance tells the time and emits the journeys that have waited long enough.

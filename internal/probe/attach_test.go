@@ -18,7 +18,7 @@ func TestSessionModes(t *testing.T) {
 		{Name: "ip_rcv", Addr: 16},
 		{Name: "ip_output", Addr: 32, Arg: 2},
 		{Name: "__netif_receive_skb_core", Addr: 48, Indirect: true},
-		{Name: "skb_clone", Addr: 64, Clones: true},
+		{Name: "skb_clone", Addr: 64, Kin: bpf.KinClones},
 		{Name: "kfree_skbmem", Addr: 80, NoStart: true},
 		{Name: "kfree_skb_partial", Module: "lookalike", Addr: 96},
 	})
@@ -26,7 +26,7 @@ func TestSessionModes(t *testing.T) {
 		16: {},
 		32: {Arg: 2},
 		48: {Indirect: true},
-		64: {Clones: true},
+		64: {Kin: bpf.KinClones},
 		80: {NoStart: true, End: event.EndFreed},
 		96: {},
 	}

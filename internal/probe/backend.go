@@ -74,7 +74,7 @@ func (f Function) program() string {
 	if f.NoSkb {
 		return bpf.ProgramCallee
 	}
-	return bpf.ProbeProgram(f.Arg, f.Indirect, f.NoStart, f.Clones)
+	return bpf.ProbeProgram(f.Arg, f.Indirect, f.NoStart, f.Kin)
 }
 
 // symbol is the function's name in the kernel's symbol table.

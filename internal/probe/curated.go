@@ -25,7 +25,7 @@ nf_hook_slow apparmor_ip_postroute apparmor_ipv4_postroute apparmor_ipv6_postrou
 ip_output ip6_output
 ip_finish_output __ip_finish_output ip_finish_output2
 ip6_finish_output ip6_finish_output2
-ip_do_fragment ip_fragment ip6_fragment ip_frag_next ip6_frag_next
+ip_do_fragment ip_fragment ip6_fragment ip_copy_metadata ip6_copy_metadata ip_mc_output
 neigh_resolve_output neigh_connected_output
 skb_clone skb_copy pskb_expand_head
 `
@@ -49,13 +49,13 @@ start_xmit skb_clone_tx_timestamp skb_tstamp_tx __skb_tstamp_tx xmit_skb skb_to_
 // From the driver to the socket.
 const curatedReceive = `
 __dev_forward_skb eth_type_trans napi_gro_receive gro_receive_skb dev_gro_receive
-skb_gro_receive
+skb_gro_receive skb_try_coalesce
 gro_normal_one
 netif_rx __netif_rx netif_rx_internal enqueue_to_backlog
 netif_receive_skb __netif_receive_skb __netif_receive_skb_one_core
 __netif_receive_skb_core
 ip_rcv ip_rcv_core ip_rcv_finish ip_rcv_finish_core ip_route_input_noref
-ip_local_deliver ip_local_deliver_finish ip_protocol_deliver_rcu raw_local_deliver ip_defrag
+ip_local_deliver ip_local_deliver_finish ip_protocol_deliver_rcu raw_local_deliver ip_defrag skb_morph inet_frag_reasm_finish
 ipv6_rcv ip6_rcv_core ip6_rcv_finish ip6_route_input ip6_input ip6_input_finish ip6_protocol_deliver_rcu
 icmp_rcv icmp_echo icmpv6_rcv ping_rcv ping_queue_rcv_skb __ping_queue_rcv_skb raw_rcv
 udp_rcv __udp4_lib_rcv udp_queue_rcv_skb udp_queue_rcv_one_skb __udp_enqueue_schedule_skb
@@ -69,7 +69,7 @@ skb_copy_datagram_iter skb_consume_udp
 // Between two devices.
 const curatedForward = `
 ip_forward ip_forward_finish ip6_forward ip_error
-br_handle_frame br_handle_frame_finish br_forward __br_forward br_dev_queue_push_xmit br_pass_frame_up
+br_handle_frame br_handle_frame_finish br_flood br_multicast_flood br_forward __br_forward br_dev_queue_push_xmit br_pass_frame_up
 nf_conntrack_in nf_nat_inet_fn ipt_do_table arp_rcv
 `
 
@@ -107,6 +107,8 @@ func moduleFunctions() []Candidate {
 		{"virtio_net", "xmit_skb", 1, xmit},
 		{"bridge", "br_dev_xmit", 0, xmit},
 		{"bridge", "br_handle_frame_finish", 2, xmit},
+		{"bridge", "br_flood", 1, none},
+		{"bridge", "br_multicast_flood", 1, none},
 		{"bridge", "br_forward", 1, none},
 		{"bridge", "__br_forward", 1, none},
 		{"bridge", "br_forward_finish", 2, xmit},

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/otel-kprobe/otel-kprobe/bpf"
 )
 
 // The backends, which are the ways to attach to functions.
@@ -32,8 +34,8 @@ type Function struct {
 	// NoStart is set when no journey may begin here, because the skb is being
 	// built, copied or freed: its members are stale or dying.
 	NoStart bool
-	// Clones is set when the return value is a new skb of the same packet.
-	Clones bool
+	// Kin says what it does with its skb and others.
+	Kin bpf.Kin
 	// NoSkb is set for a function without an skb; Arg and Return mean nothing.
 	NoSkb  bool
 	Return Return
@@ -153,8 +155,8 @@ func (f Function) notes() string {
 	if f.NoStart {
 		notes = append(notes, "starts no journey")
 	}
-	if f.Clones {
-		notes = append(notes, "returns a new skb of the packet")
+	if note := kinNote(f.Kin); note != "" {
+		notes = append(notes, note)
 	}
 	return cmp.Or(strings.Join(notes, ", "), "-")
 }

@@ -74,21 +74,6 @@ func excludedRules() ruleSet {
 	})
 }
 
-// clones names the functions whose first argument is an skb and whose return
-// value is a new one of the same packet (or NULL, or an error pointer). Not in
-// it are functions that may return their argument, those that leave the work to
-// one of these (__skb_gso_segment), and those that make another packet (an
-// answer) or give their argument to one (GRO).
-func clones(name string) bool {
-	switch name {
-	case "skb_clone", "skb_clone_sk", "skb_copy", "skb_copy_expand", "skb_realloc_headroom",
-		"__pskb_copy", "__pskb_copy_fclone", "pskb_extract",
-		"skb_segment", "ip_frag_next", "ip6_frag_next":
-		return true
-	}
-	return false
-}
-
 // arriving says which of several skb parameters is the packet that arrives in
 // the function, as an index into Candidate.Skbs. By default it is the first:
 // the others are lists to free into (enqueue), the answer that is being built,

@@ -60,8 +60,8 @@ func TestRulesGolden(t *testing.T) {
 		if r := noStart.reason(name); r != "" {
 			says = append(says, "no start: "+r)
 		}
-		if clones(name) {
-			says = append(says, "clones")
+		if note := kinNote(kinOf(name)); note != "" {
+			says = append(says, note)
 		}
 		if len(args) > 1 {
 			says = append(says, "skb "+args[arriving(name)]+" of "+row[2])

@@ -168,7 +168,7 @@ func (s *selector) decide() {
 				Name: w.Name, Module: w.Module, Symbol: w.symbol(), Addr: w.seen().addr,
 				Arg: arg.Register, Indirect: arg.Indirect, Return: w.Return,
 				NoStart: noStart.reason(w.Name) != "",
-				Clones:  clones(w.Name),
+				Kin:     kinOf(w.Name),
 			})
 		}
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/otel-kprobe/otel-kprobe/bpf"
+
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel/btftest"
 )
@@ -135,7 +137,7 @@ func TestSelectFunction(t *testing.T) {
 			Name: "__netif_receive_skb_core", Symbol: "__netif_receive_skb_core.constprop.0", Addr: 0xffffffff810000f0,
 			Indirect: true, Return: Return{ReturnSigned, 32},
 		},
-		{Name: "skb_clone", Symbol: "skb_clone", Addr: 0xffffffff81000050, Clones: true, Return: Return{ReturnSigned, 32}},
+		{Name: "skb_clone", Symbol: "skb_clone", Addr: 0xffffffff81000050, Kin: bpf.KinClones, Return: Return{ReturnSigned, 32}},
 		{Name: "veth_xmit", Module: "veth", Symbol: "veth_xmit", Addr: 0xffffffffc0000000, Return: Return{ReturnUnsigned, 32}},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
