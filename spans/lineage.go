@@ -23,11 +23,7 @@ func (b *Builder) kinshipOf(l *event.Link) kinship {
 		}
 		return kinship{"fragment_of", "fragment"}
 	case event.LinkMerged:
-		switch b.names.function(l.Func).Name {
-		case "inet_frag_reasm_finish":
-			return kinship{"reassembled_into", "reassembled"}
-		}
-		if b.wasFragment() {
+		if b.names.function(l.Func).Name == "inet_frag_reasm_finish" || b.wasFragment() {
 			return kinship{"reassembled_into", "reassembled"}
 		}
 		return kinship{"merged_into", "merged"}
