@@ -23,11 +23,8 @@ func (b *Builder) kinshipOf(l *event.Link) kinship {
 		}
 		return kinship{"fragment_of", "fragment"}
 	case event.LinkMerged:
-		switch b.names.function(l.Func).Name {
-		case "inet_frag_reasm_finish":
-			return kinship{"reassembled_into", "reassembled"}
-		}
-		if b.wasFragment() {
+		name := b.names.function(l.Func).Name
+		if name == "inet_frag_reasm_finish" || name == "skb_try_coalesce" && b.reassembles(l) {
 			return kinship{"reassembled_into", "reassembled"}
 		}
 		return kinship{"merged_into", "merged"}
@@ -35,16 +32,20 @@ func (b *Builder) kinshipOf(l *event.Link) kinship {
 	return kinship{}
 }
 
-// wasFragment says whether the packet waited for other fragments: then its data
-// were merged with theirs.
-func (b *Builder) wasFragment() bool {
+// reassembles says whether skb_try_coalesce merged fragments of a packet, and not
+// segments in TCP's queue: TCP had not received them.
+func (b *Builder) reassembles(l *event.Link) bool {
 	t := &b.trace
 	for i := 1; i < len(t.Spans); i++ {
-		if s := &t.Spans[i]; !s.Wait && b.names.function(s.Frame.Func).wait == WaitReassembly {
-			return true
+		s := &t.Spans[i]
+		if s.Wait || s.EnterMonoNs > l.AtMonoNs {
+			continue
+		}
+		if f := b.names.function(s.Frame.Func); f.stage == StageTCP && f.side == sideRx {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // tells says whether a link holds: what looks like a retransmission is one only

@@ -70,7 +70,7 @@ func TestLinks(t *testing.T) {
 		{"pieces", reversed(merged("inet_frag_reasm_finish")), "reassembled", "dropped"},
 		{"GRO", merged("skb_gro_receive"), "merged_into", "merged"},
 		{"held by GRO", reversed(merged("skb_gro_receive")), "merged", "dropped"},
-		{"coalesced", merged("skb_try_coalesce"), "merged_into", "merged"},
+		{"coalesced fragments", merged("skb_try_coalesce"), "reassembled_into", "merged"},
 		{"received again", event.Link{What: event.LinkRetransmitted, Journey: 8, Other: other, Number: 1}, "", "dropped"},
 	}
 	for _, tt := range tests {
@@ -94,15 +94,18 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// A merge of fragments by the function that TCP has, too, is a reassembly.
-func TestFragmentsThatAreCoalesced(t *testing.T) {
+// A merge by the function that puts fragments together, too, is none of fragments
+// where TCP had the packet.
+func TestCoalescedByTCP(t *testing.T) {
 	k := newFakeKernel()
 	j := newTestJourney(k, 8)
 	j.addFacts(tcpSegment)
 	j.in("ip_frag_queue", 0, nil)
-	j.Links = []event.Link{{What: event.LinkMerged, Journey: 8, Other: 9, Skb: skbA, Func: k.fn("skb_try_coalesce"), AtMonoNs: j.now}}
+	j.in("tcp_v4_rcv", 0, nil)
+	l := event.Link{What: event.LinkMerged, Journey: 8, Other: 9, Skb: skbA, Func: k.fn("skb_try_coalesce"), AtMonoNs: j.now}
+	j.Links = []event.Link{l}
 	b := testBuilder(k)
-	if diff := cmp.Diff([]rootLink{{"reassembled_into", 9, 0}}, linksOf(t, b, b.Build(&j.Journey))); diff != "" {
+	if diff := cmp.Diff([]rootLink{{"merged_into", 9, 0}}, linksOf(t, b, b.Build(&j.Journey))); diff != "" {
 		t.Errorf("links (-want +got):\n%s", diff)
 	}
 }

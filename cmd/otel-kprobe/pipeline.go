@@ -15,6 +15,7 @@ import (
 type pipeline struct {
 	tracker   *journey.Tracker
 	builder   *spans.Builder
+	built     func(*spans.Trace) // emitTrace, made once
 	blocks    *blockio.Tracker
 	requests  *spans.RequestBuilder
 	exporters []namedExporter
@@ -88,6 +89,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 		only:      o.only,
 		limit:     o.limit,
 	}
+	p.built = p.emitTrace
 	p.tracker = journey.NewTracker(o.tracker, p.emit)
 	p.blocks = blockio.NewTracker(o.block, p.emitRequest)
 	return p
@@ -95,14 +97,16 @@ func newPipeline(o pipelineOptions) *pipeline {
 
 // emit exports one finished journey.
 func (p *pipeline) emit(j *journey.Journey) {
-	if p.reached() {
-		return
+	if !p.reached() {
+		p.builder.Each(j, p.built)
 	}
-	p.builder.Each(j, p.emitTrace)
 }
 
 // emitTrace exports one trace of a journey.
 func (p *pipeline) emitTrace(trace *spans.Trace) {
+	if p.reached() {
+		return
+	}
 	if !p.only.want(trace) {
 		p.passedOver++
 		p.framesPassedOver += uint64(len(trace.Spans) - 1 - trace.Waits)
