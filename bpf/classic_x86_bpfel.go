@@ -124,6 +124,32 @@ type classicOwnFlow struct {
 	Pad        [4]uint8
 }
 
+type classicOwnerRecord struct {
+	_        structs.HostLayout
+	Kind     uint8
+	Flags    uint8
+	Cpu      uint16
+	Tid      uint32
+	Journey  uint64
+	Skb      uint64
+	AtMonoNs uint64
+	Sock     uint64
+	Cgroup   uint64
+	Tgid     uint32
+	Pad      [4]uint8
+	Comm     [16]uint8
+}
+
+type classicOwnerSettings struct {
+	_       structs.HostLayout
+	Cgroup  uint64
+	Tgid    uint32
+	Wanted  uint8
+	HasComm uint8
+	Pad     [2]uint8
+	Comm    [16]uint8
+}
+
 type classicProbeSettings struct {
 	_            structs.HostLayout
 	Netns        uint32
@@ -154,12 +180,20 @@ type classicSlot struct {
 	Frame      classicFrameRecord
 }
 
+type classicSocketOwner struct {
+	_    structs.HostLayout
+	Tgid uint32
+	Tid  uint32
+	Comm [16]uint8
+}
+
 type classicTrackedSkb struct {
 	_           structs.HostLayout
 	Journey     uint64
 	Dev         uint64
 	Fingerprint uint64
 	SeenMonoNs  uint64
+	Sock        uint64
 	Facts       uint32
 	Entered     uint32
 	Tid         uint32
@@ -173,6 +207,7 @@ const (
 	classicMapCpuStates       = "cpu_states"
 	classicMapOpenFrames      = "open_frames"
 	classicMapOwnFlows        = "own_flows"
+	classicMapOwners          = "owners"
 	classicMapRing            = "ring"
 	classicMapSkbCopies       = "skb_copies"
 	classicMapSlots           = "slots"
@@ -203,12 +238,18 @@ const (
 	classicProgPlain3         = "plain_3"
 	classicProgPlain4         = "plain_4"
 	classicProgPlain5         = "plain_5"
+	classicProgSock1          = "sock_1"
+	classicProgSocketChild    = "socket_child"
+	classicProgSocketGone     = "socket_gone"
+	classicProgSocketUsed     = "socket_used"
 	classicVarCloneRecordType = "clone_record_type"
 	classicVarEndRecordType   = "end_record_type"
 	classicVarFactsRecordType = "facts_record_type"
 	classicVarFrameRecordType = "frame_record_type"
 	classicVarLive            = "live"
 	classicVarOpenCount       = "open_count"
+	classicVarOwnerRecordType = "owner_record_type"
+	classicVarOwnerSettings   = "owner_settings"
 	classicVarSettings        = "settings"
 	classicVarShedMonoNs      = "shed_mono_ns"
 )
@@ -281,6 +322,10 @@ type classicProgramSpecs struct {
 	Plain3      *ebpf.ProgramSpec `ebpf:"plain_3"`
 	Plain4      *ebpf.ProgramSpec `ebpf:"plain_4"`
 	Plain5      *ebpf.ProgramSpec `ebpf:"plain_5"`
+	Sock1       *ebpf.ProgramSpec `ebpf:"sock_1"`
+	SocketChild *ebpf.ProgramSpec `ebpf:"socket_child"`
+	SocketGone  *ebpf.ProgramSpec `ebpf:"socket_gone"`
+	SocketUsed  *ebpf.ProgramSpec `ebpf:"socket_used"`
 }
 
 // classicMapSpecs contains maps before they are loaded into the kernel.
@@ -290,6 +335,7 @@ type classicMapSpecs struct {
 	CpuStates  *ebpf.MapSpec `ebpf:"cpu_states"`
 	OpenFrames *ebpf.MapSpec `ebpf:"open_frames"`
 	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
+	Owners     *ebpf.MapSpec `ebpf:"owners"`
 	Ring       *ebpf.MapSpec `ebpf:"ring"`
 	SkbCopies  *ebpf.MapSpec `ebpf:"skb_copies"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
@@ -306,6 +352,8 @@ type classicVariableSpecs struct {
 	FrameRecordType *ebpf.VariableSpec `ebpf:"frame_record_type"`
 	Live            *ebpf.VariableSpec `ebpf:"live"`
 	OpenCount       *ebpf.VariableSpec `ebpf:"open_count"`
+	OwnerRecordType *ebpf.VariableSpec `ebpf:"owner_record_type"`
+	OwnerSettings   *ebpf.VariableSpec `ebpf:"owner_settings"`
 	Settings        *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs      *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 }
@@ -333,6 +381,7 @@ type classicMaps struct {
 	CpuStates  *ebpf.Map `ebpf:"cpu_states"`
 	OpenFrames *ebpf.Map `ebpf:"open_frames"`
 	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
+	Owners     *ebpf.Map `ebpf:"owners"`
 	Ring       *ebpf.Map `ebpf:"ring"`
 	SkbCopies  *ebpf.Map `ebpf:"skb_copies"`
 	Slots      *ebpf.Map `ebpf:"slots"`
@@ -344,6 +393,7 @@ func (m *classicMaps) Close() error {
 		m.CpuStates,
 		m.OpenFrames,
 		m.OwnFlows,
+		m.Owners,
 		m.Ring,
 		m.SkbCopies,
 		m.Slots,
@@ -361,6 +411,8 @@ type classicVariables struct {
 	FrameRecordType *ebpf.Variable `ebpf:"frame_record_type"`
 	Live            *ebpf.Variable `ebpf:"live"`
 	OpenCount       *ebpf.Variable `ebpf:"open_count"`
+	OwnerRecordType *ebpf.Variable `ebpf:"owner_record_type"`
+	OwnerSettings   *ebpf.Variable `ebpf:"owner_settings"`
 	Settings        *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs      *ebpf.Variable `ebpf:"shed_mono_ns"`
 }
@@ -395,6 +447,10 @@ type classicPrograms struct {
 	Plain3      *ebpf.Program `ebpf:"plain_3"`
 	Plain4      *ebpf.Program `ebpf:"plain_4"`
 	Plain5      *ebpf.Program `ebpf:"plain_5"`
+	Sock1       *ebpf.Program `ebpf:"sock_1"`
+	SocketChild *ebpf.Program `ebpf:"socket_child"`
+	SocketGone  *ebpf.Program `ebpf:"socket_gone"`
+	SocketUsed  *ebpf.Program `ebpf:"socket_used"`
 }
 
 func (p *classicPrograms) Close() error {
@@ -425,6 +481,10 @@ func (p *classicPrograms) Close() error {
 		p.Plain3,
 		p.Plain4,
 		p.Plain5,
+		p.Sock1,
+		p.SocketChild,
+		p.SocketGone,
+		p.SocketUsed,
 	)
 }
 

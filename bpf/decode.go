@@ -15,6 +15,7 @@ const (
 	factsRecordBytes = 152
 	cloneRecordBytes = 40
 	endRecordBytes   = 48
+	ownerRecordBytes = 72
 	blockRecordBytes = 136
 )
 
@@ -46,6 +47,8 @@ func Decode(raw []byte, ev *event.Event) error {
 		decodeClone((*[cloneRecordBytes]byte)(raw), &ev.Clone)
 	case event.KindEnd:
 		decodeEnd((*[endRecordBytes]byte)(raw), &ev.End)
+	case event.KindOwner:
+		decodeOwner((*[ownerRecordBytes]byte)(raw), &ev.Owner)
 	default: // recordBytes knows it
 		decodeBlock((*[blockRecordBytes]byte)(raw), &ev.Block)
 	}
@@ -63,6 +66,8 @@ func recordBytes(kind event.Kind) int {
 		return cloneRecordBytes
 	case event.KindEnd:
 		return endRecordBytes
+	case event.KindOwner:
+		return ownerRecordBytes
 	case event.KindRequest, event.KindBio, event.KindMerge, event.KindRequeue:
 		return blockRecordBytes
 	}
@@ -142,6 +147,21 @@ func decodeEnd(raw *[endRecordBytes]byte, end *event.End) {
 		Location: u64(raw[32:]),
 		Reason:   u32(raw[40:]),
 		Entered:  u32(raw[44:]),
+	}
+}
+
+func decodeOwner(raw *[ownerRecordBytes]byte, owner *event.Owner) {
+	*owner = event.Owner{
+		Flags:    event.OwnerFlags(raw[1]),
+		CPU:      u16(raw[2:]),
+		TID:      u32(raw[4:]),
+		Journey:  u64(raw[8:]),
+		Skb:      u64(raw[16:]),
+		AtMonoNs: u64(raw[24:]),
+		Sock:     u64(raw[32:]),
+		Cgroup:   u64(raw[40:]),
+		TGID:     u32(raw[48:]),
+		Comm:     [16]byte(raw[56:72]),
 	}
 }
 

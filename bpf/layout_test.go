@@ -22,6 +22,9 @@ func layouts() map[string]any {
 		"facts_record":   classicFactsRecord{},
 		"clone_record":   classicCloneRecord{},
 		"end_record":     classicEndRecord{},
+		"owner_record":   classicOwnerRecord{},
+		"owner_settings": classicOwnerSettings{},
+		"socket_owner":   classicSocketOwner{},
 		"probe_settings": classicProbeSettings{},
 		"tracked_skb":    classicTrackedSkb{},
 		"slot":           classicSlot{},
@@ -120,6 +123,7 @@ func TestRecordSizes(t *testing.T) {
 		event.KindFacts: classicFactsRecord{},
 		event.KindClone: classicCloneRecord{},
 		event.KindEnd:   classicEndRecord{},
+		event.KindOwner: classicOwnerRecord{},
 
 		event.KindRequest: blockBlockRecord{},
 		event.KindBio:     blockBlockRecord{},
@@ -143,6 +147,7 @@ func TestEnums(t *testing.T) {
 			"MODE_INDIRECT":  uint64(sessionFunctionModeMODE_INDIRECT),
 			"MODE_NO_START":  uint64(sessionFunctionModeMODE_NO_START),
 			"MODE_CLONES":    uint64(sessionFunctionModeMODE_CLONES),
+			"MODE_SOCK":      uint64(sessionFunctionModeMODE_SOCK),
 			"MODE_END_SHIFT": uint64(sessionFunctionModeMODE_END_SHIFT),
 		}},
 	}

@@ -23,6 +23,7 @@ struct tracked_skb {
 	u64 dev;
 	u64 fingerprint;
 	u64 seen_mono_ns;
+	u64 sock; /* that the last owner record was about, or should have been */
 	u32 facts;
 	u32 entered;
 	u32 tid;

@@ -26,6 +26,7 @@ type Mode struct {
 	Indirect bool // the argument is a struct sk_buff **
 	NoStart  bool // no journey begins here
 	Clones   bool // the returned skb, or list of them, joins the journey
+	Sock     bool // the first argument is the struct sock * that the skb belongs to
 	// End says how the function ends the tracking of its skb at its entry; 0:
 	// it does not.
 	End event.EndHow
@@ -41,6 +42,9 @@ func (m Mode) encode() uint16 {
 	}
 	if m.Clones {
 		v |= sessionFunctionModeMODE_CLONES
+	}
+	if m.Sock {
+		v |= sessionFunctionModeMODE_SOCK
 	}
 	return uint16(v) | uint16(m.End)<<sessionFunctionModeMODE_END_SHIFT
 }

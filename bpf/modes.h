@@ -20,6 +20,7 @@ enum function_mode {
 	MODE_INDIRECT = 1 << 3, /* the argument is a struct sk_buff ** */
 	MODE_NO_START = 1 << 4, /* no journey begins here: the skb is being made or freed */
 	MODE_CLONES = 1 << 5,   /* the returned skb, or list of them, joins the journey */
+	MODE_SOCK = 1 << 6,     /* the first argument is the struct sock * that the skb belongs to */
 	MODE_END_SHIFT = 8,     /* from here on: enum end_how of a function that ends its skb */
 };
 

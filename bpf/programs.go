@@ -12,6 +12,11 @@ const (
 	ProgramEndMerged   = "end_merged"   // … that takes its data over into another skb
 	ProgramEndDeferred = "end_deferred" // … that hands it to the deferred free
 	ProgramLeave       = "leave"        // every return, Classic only
+	ProgramSock        = "sock_1"       // entry of a function that gets a socket and then its skb, Classic only
+
+	ProgramSocketUsed  = "socket_used"  // entry of a function that gets a struct socket from its user
+	ProgramSocketChild = "socket_child" // … that gives a listening socket a connection
+	ProgramSocketGone  = "socket_gone"  // … that destroys its first argument, a socket
 )
 
 // ProbeProgram names the Classic program for a function whose skb is the register

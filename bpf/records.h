@@ -15,6 +15,7 @@ enum record_kind {
 	RECORD_FACTS = 2,
 	RECORD_CLONE = 3,
 	RECORD_END = 4,
+	RECORD_OWNER = 13,
 };
 
 /* Flags of struct frame_record. */
@@ -119,6 +120,28 @@ struct end_record {
 	__u64 location;
 	__u32 reason;
 	__u32 entered;
+};
+
+/* Flags of struct owner_record. */
+enum owner_flag {
+	OWNER_PROCESS = 1 << 0, /* tgid, tid and comm are known */
+	OWNER_KERNEL = 1 << 1,  /* the kernel's own socket: nobody's */
+};
+
+/* The socket that an skb belongs to from now on, and who uses that. */
+struct owner_record {
+	__u8 kind;
+	__u8 flags;
+	__u16 cpu;
+	__u32 tid;
+	__u64 journey;
+	__u64 skb;
+	__u64 at_mono_ns;
+	__u64 sock;
+	__u64 cgroup;
+	__u32 tgid;
+	__u8 pad[4];
+	__u8 comm[16];
 };
 
 #endif

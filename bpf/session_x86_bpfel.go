@@ -19,6 +19,7 @@ const (
 	sessionFunctionModeMODE_INDIRECT  sessionFunctionMode = 8
 	sessionFunctionModeMODE_NO_START  sessionFunctionMode = 16
 	sessionFunctionModeMODE_CLONES    sessionFunctionMode = 32
+	sessionFunctionModeMODE_SOCK      sessionFunctionMode = 64
 	sessionFunctionModeMODE_END_SHIFT sessionFunctionMode = 8
 )
 
@@ -28,6 +29,7 @@ const (
 const (
 	sessionMapCpuStates          = "cpu_states"
 	sessionMapOwnFlows           = "own_flows"
+	sessionMapOwners             = "owners"
 	sessionMapRing               = "ring"
 	sessionMapSlots              = "slots"
 	sessionMapTracked            = "tracked"
@@ -38,11 +40,15 @@ const (
 	sessionProgEvict             = "evict"
 	sessionProgKfreeSkb          = "kfree_skb"
 	sessionProgProbe             = "probe"
+	sessionProgSocketChild       = "socket_child"
+	sessionProgSocketGone        = "socket_gone"
+	sessionProgSocketUsed        = "socket_used"
 	sessionVarFunctionModeType   = "function_mode_type"
 	sessionVarLive               = "live"
 	sessionVarModes              = "modes"
 	sessionVarModesDisplacements = "modes_displacements"
 	sessionVarModesMultiplier    = "modes_multiplier"
+	sessionVarOwnerSettings      = "owner_settings"
 	sessionVarSettings           = "settings"
 	sessionVarShedMonoNs         = "shed_mono_ns"
 )
@@ -96,6 +102,9 @@ type sessionProgramSpecs struct {
 	Evict       *ebpf.ProgramSpec `ebpf:"evict"`
 	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
 	Probe       *ebpf.ProgramSpec `ebpf:"probe"`
+	SocketChild *ebpf.ProgramSpec `ebpf:"socket_child"`
+	SocketGone  *ebpf.ProgramSpec `ebpf:"socket_gone"`
+	SocketUsed  *ebpf.ProgramSpec `ebpf:"socket_used"`
 }
 
 // sessionMapSpecs contains maps before they are loaded into the kernel.
@@ -104,6 +113,7 @@ type sessionProgramSpecs struct {
 type sessionMapSpecs struct {
 	CpuStates *ebpf.MapSpec `ebpf:"cpu_states"`
 	OwnFlows  *ebpf.MapSpec `ebpf:"own_flows"`
+	Owners    *ebpf.MapSpec `ebpf:"owners"`
 	Ring      *ebpf.MapSpec `ebpf:"ring"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
 	Tracked   *ebpf.MapSpec `ebpf:"tracked"`
@@ -118,6 +128,7 @@ type sessionVariableSpecs struct {
 	Modes              *ebpf.VariableSpec `ebpf:"modes"`
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
+	OwnerSettings      *ebpf.VariableSpec `ebpf:"owner_settings"`
 	Settings           *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs         *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 }
@@ -144,6 +155,7 @@ func (o *sessionObjects) Close() error {
 type sessionMaps struct {
 	CpuStates *ebpf.Map `ebpf:"cpu_states"`
 	OwnFlows  *ebpf.Map `ebpf:"own_flows"`
+	Owners    *ebpf.Map `ebpf:"owners"`
 	Ring      *ebpf.Map `ebpf:"ring"`
 	Slots     *ebpf.Map `ebpf:"slots"`
 	Tracked   *ebpf.Map `ebpf:"tracked"`
@@ -153,6 +165,7 @@ func (m *sessionMaps) Close() error {
 	return _SessionClose(
 		m.CpuStates,
 		m.OwnFlows,
+		m.Owners,
 		m.Ring,
 		m.Slots,
 		m.Tracked,
@@ -168,6 +181,7 @@ type sessionVariables struct {
 	Modes              *ebpf.Variable `ebpf:"modes"`
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
+	OwnerSettings      *ebpf.Variable `ebpf:"owner_settings"`
 	Settings           *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs         *ebpf.Variable `ebpf:"shed_mono_ns"`
 }
@@ -183,6 +197,9 @@ type sessionPrograms struct {
 	Evict       *ebpf.Program `ebpf:"evict"`
 	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
 	Probe       *ebpf.Program `ebpf:"probe"`
+	SocketChild *ebpf.Program `ebpf:"socket_child"`
+	SocketGone  *ebpf.Program `ebpf:"socket_gone"`
+	SocketUsed  *ebpf.Program `ebpf:"socket_used"`
 }
 
 func (p *sessionPrograms) Close() error {
@@ -194,6 +211,9 @@ func (p *sessionPrograms) Close() error {
 		p.Evict,
 		p.KfreeSkb,
 		p.Probe,
+		p.SocketChild,
+		p.SocketGone,
+		p.SocketUsed,
 	)
 }
 

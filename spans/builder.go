@@ -8,7 +8,10 @@ import (
 // Options configure a Builder.
 type Options struct {
 	Names Names
-	Clock Clock
+	// Owners names what is known of the owners of sockets; nil: they are shown
+	// by number.
+	Owners OwnerNames
+	Clock  Clock
 	// Seed makes the ids and the hashes of kernel addresses of one run differ
 	// from those of any other. Random bytes, 16 of them, kept for the run.
 	Seed [16]byte
@@ -56,6 +59,7 @@ type Builder struct {
 	raw    bool
 	ids    ids
 	names  nameCache
+	owners ownerNameCache
 	nester nester
 	trace  Trace
 	attrs  []Attr    // what the spans' Attrs are cut from
@@ -78,7 +82,7 @@ type lastSkb struct {
 
 // NewBuilder makes a Builder. Names and Clock must be set.
 func NewBuilder(o Options) *Builder {
-	return &Builder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newNameCache(o)}
+	return &Builder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newNameCache(o), owners: newOwnerNameCache(o)}
 }
 
 // Build makes the trace of a journey: pure but for the answers of Names and
@@ -131,7 +135,7 @@ func bounds(j *journey.Journey) (first, last uint64) {
 func (b *Builder) reset(j *journey.Journey) {
 	t := &b.trace
 	*t = Trace{
-		Spans: t.Spans[:0], Facts: t.Facts[:0], Ends: t.Ends[:0], strings: t.strings[:0],
+		Spans: t.Spans[:0], Facts: t.Facts[:0], Ends: t.Ends[:0], owners: t.owners[:0], strings: t.strings[:0],
 		Journey: j.ID, First: -1, Last: -1, DropSpan: -1,
 		LostFrames: j.LostFrames, Unfinished: j.Unfinished, Evicted: j.Evicted,
 		Incomplete: j.LostFrames > 0 || j.Evicted || j.Incomplete,
@@ -150,6 +154,7 @@ func (b *Builder) packet(j *journey.Journey) {
 	t := &b.trace
 	t.Facts = append(t.Facts, j.Facts...)
 	t.Ends = append(t.Ends, j.Ends...)
+	t.owners = append(t.owners, j.Owners...)
 	tuple := false
 	for i := range t.Facts {
 		has := t.Facts[i].Flags&event.FactsTuple != 0

@@ -23,6 +23,9 @@ const (
 	KeySystemDevice
 	KeyDiskIODirection
 	KeyContainerID
+	KeyProcessExecutablePath
+	KeyProcessExecutableName
+	KeyPodUID
 
 	// Keys of our own.
 
@@ -82,6 +85,7 @@ const (
 	KeyBlockSchedulerDurationNs
 	KeyCgroupID
 	KeyCgroupPath
+	KeySocketAddress
 	KeyWait
 	KeyDescription
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
@@ -115,6 +119,10 @@ var keyNames = [keyCount]string{
 	KeySystemDevice:         "system.device",
 	KeyDiskIODirection:      "disk.io.direction",
 	KeyContainerID:          "container.id",
+
+	KeyProcessExecutablePath: "process.executable.path",
+	KeyProcessExecutableName: "process.executable.name",
+	KeyPodUID:                "k8s.pod.uid",
 
 	KeyDirection:    "otel_kprobe.direction",
 	KeyProtocol:     "otel_kprobe.protocol",
@@ -175,6 +183,7 @@ var keyNames = [keyCount]string{
 	KeyBlockSchedulerDurationNs: "otel_kprobe.block.scheduler.duration_ns",
 	KeyCgroupID:                 "otel_kprobe.cgroup.id",
 	KeyCgroupPath:               "otel_kprobe.cgroup.path",
+	KeySocketAddress:            "otel_kprobe.socket.address",
 
 	KeyStageDurations + Key(StageSocket) - 1:    "otel_kprobe.stage.socket.duration_ns",
 	KeyStageDurations + Key(StageTCP) - 1:       "otel_kprobe.stage.tcp.duration_ns",

@@ -21,12 +21,15 @@ type pipeline struct {
 	// observe is told of each request before it is exported, with its trace, and
 	// whether that is going to be; nil is allowed.
 	observe func(r *blockio.Request, t *spans.Trace, exported bool)
-	event   event.Event
-	only    onlyRules
-	limit   uint64 // traces after which reached() is true; 0: none
-	traces  uint64
-	spans   uint64
-	waits   uint64 // spans among them
+	// noteOwner is told of each owner when its record comes, since process and
+	// cgroup may be gone when the journey ends; nil is allowed.
+	noteOwner func(*event.Owner)
+	event     event.Event
+	only      onlyRules
+	limit     uint64 // traces after which reached() is true; 0: none
+	traces    uint64
+	spans     uint64
+	waits     uint64 // spans among them
 	// passedOver counts traces that only does not want, and framesPassedOver their frames.
 	passedOver, framesPassedOver uint64
 	frames                       uint64
@@ -48,6 +51,8 @@ type namedExporter struct {
 type pipelineNames struct {
 	names      spans.Names
 	blockNames spans.BlockNames
+	ownerNames spans.OwnerNames
+	noteOwner  func(*event.Owner) // nil: nobody is to be told
 	// statusBefore610 is spans.BlockOptions.StatusBefore610.
 	statusBefore610 bool
 }
@@ -69,6 +74,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 	p := &pipeline{
 		builder: spans.NewBuilder(spans.Options{
 			Names:        o.names,
+			Owners:       o.ownerNames,
 			Clock:        o.clock,
 			Seed:         o.seed,
 			RawAddresses: o.rawAddresses,
@@ -82,6 +88,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 			StatusBefore610: o.statusBefore610,
 		}),
 		exporters: o.exporters,
+		noteOwner: o.noteOwner,
 		only:      o.only,
 		limit:     o.limit,
 	}
@@ -140,13 +147,18 @@ func (p *pipeline) record(raw []byte) {
 	case event.KindFrame:
 		p.frames++
 		p.lastMonoNs = p.event.Frame.ExitMonoNs
+	case event.KindOwner:
+		if p.noteOwner != nil {
+			p.noteOwner(&p.event.Owner)
+		}
 	case event.KindRequest, event.KindBio:
 		p.came++
 		p.lastMonoNs = max(p.lastMonoNs, p.event.Block.CompleteMonoNs)
 	}
-	if p.event.Kind >= event.KindRequest {
+	switch p.event.Kind {
+	case event.KindRequest, event.KindBio, event.KindMerge, event.KindRequeue:
 		p.blocks.Add(&p.event)
-	} else {
+	default:
 		p.tracker.Add(&p.event)
 	}
 }

@@ -22,6 +22,8 @@ const (
 	KindBio     Kind = 6 // a bio of a device without requests has completed
 	KindMerge   Kind = 7 // one more bio that a request is made of
 	KindRequeue Kind = 8 // an attempt of a request was given back
+
+	KindOwner Kind = 13 // the socket of a tracked skb became known, with its owner
 )
 
 // Event is one decoded record: Kind names the member that is set, the other
@@ -33,6 +35,7 @@ type Event struct {
 	Clone Clone
 	End   End
 	Block Block // KindRequest, KindBio, KindMerge, KindRequeue
+	Owner Owner
 }
 
 // FrameFlags are properties of one frame.

@@ -13,6 +13,7 @@ type Journey struct {
 	Facts  []event.Facts // in the order of AtMonoNs
 	Clones []event.Clone // in the order of AtMonoNs
 	Ends   []event.End   // in the order of AtMonoNs
+	Owners []event.Owner // in the order of AtMonoNs
 
 	// LostFrames counts the frames that the kernel entered on this journey's
 	// ended skbs and whose records never came.

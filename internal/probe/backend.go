@@ -47,6 +47,7 @@ func (b Backend) Programs(functions []Function, entryOnly bool) []string {
 	names := []string{
 		bpf.ProgramKfreeSkb, bpf.ProgramConsumeSkb, bpf.ProgramEvict,
 		bpf.ProgramEndFreed, bpf.ProgramEndMerged, bpf.ProgramEndDeferred,
+		bpf.ProgramSocketUsed, bpf.ProgramSocketChild, bpf.ProgramSocketGone,
 	}
 	if b == BackendSession {
 		return append(names, bpf.ProgramProbe)
@@ -66,6 +67,9 @@ func (b Backend) Programs(functions []Function, entryOnly bool) []string {
 
 // program names the BPF program for the function's entry.
 func (f Function) program() string {
+	if f.Sock {
+		return bpf.ProgramSock
+	}
 	return bpf.ProbeProgram(f.Arg, f.Indirect, f.NoStart, f.Clones)
 }
 

@@ -34,6 +34,9 @@ type Function struct {
 	NoStart bool
 	// Clones is set when the return value is a new skb of the same packet.
 	Clones bool
+	// Sock is set when the skb belongs to the struct sock that is the first
+	// argument.
+	Sock   bool
 	Return Return
 }
 
@@ -135,6 +138,9 @@ func (f Function) notes() string {
 	}
 	if f.NoStart {
 		notes = append(notes, "starts no journey")
+	}
+	if f.Sock {
+		notes = append(notes, "with its socket")
 	}
 	if f.Clones {
 		notes = append(notes, "returns a new skb of the packet")

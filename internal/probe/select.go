@@ -156,6 +156,7 @@ func (s *selector) decide() {
 				Arg: arg.Register, Indirect: arg.Indirect, Return: w.Return,
 				NoStart: noStart.reason(w.Name) != "",
 				Clones:  clones(w.Name),
+				Sock:    w.withSock(arg, noStart),
 			})
 		}
 	}
@@ -167,6 +168,12 @@ func (w *sighting) arg() SkbArg {
 		return w.Skbs[n]
 	}
 	return w.Skbs[0]
+}
+
+// withSock says that the socket which the skb belongs to comes right before it.
+// Where no journey starts the skb is nobody's any more, or not yet.
+func (w *sighting) withSock(arg SkbArg, noStart ruleSet) bool {
+	return w.Sock && arg.Register == 1 && !arg.Indirect && noStart.reason(w.Name) == "" && !clones(w.Name)
 }
 
 // skip returns why the function is not probed, empty when it is.
