@@ -135,6 +135,7 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		MarkMask:   s.mark.Mask,
 		Interface:  s.ifname,
 		EntryOnly:  s.entryOnly,
+		Owner:      s.owner,
 	}
 	if err := adaptToKernel(&options, s.pcap, types); err != nil {
 		return nil, err
