@@ -91,8 +91,12 @@ func (b *Builder) receiver() *event.Owner {
 	if len(t.owners) == 0 {
 		return nil
 	}
+	var from uint64
+	if t.Direction != DirectionRx {
+		from = b.arrival()
+	}
 	var last *event.Owner
-	for from, i := b.arrival(), len(t.owners)-1; i >= 0; i-- {
+	for i := len(t.owners) - 1; i >= 0; i-- {
 		o := &t.owners[i]
 		if o.AtMonoNs < from || o.Flags&event.OwnerKernel != 0 {
 			continue

@@ -14,7 +14,9 @@ const executablesKept = 8192
 // up as soon as it hears of them, since a short-lived process or its cgroup is
 // gone when the journey has ended. It is not safe for concurrent use.
 type liveOwnerNames struct {
-	cgroups     *kernel.Cgroups
+	cgroups *kernel.Cgroups
+	// executables has no TID in its keys: threads of one name and process run one
+	// program, and most have ended sooner than the first.
 	executables map[spans.Thread]string
 	executable  func(tgid, tid uint32, comm [16]byte) string
 }
@@ -42,14 +44,18 @@ func (n *liveOwnerNames) Cgroup(id uint64) string { return n.cgroups.Path(id) }
 
 // Executable implements spans.OwnerNames.
 func (n *liveOwnerNames) Executable(t spans.Thread) string {
-	if path, ok := n.executables[t]; ok {
+	key := spans.Thread{TGID: t.TGID, Comm: t.Comm}
+	if path, ok := n.executables[key]; ok {
 		return path
+	}
+	path := n.executable(t.TGID, t.TID, t.Comm)
+	if path == "" {
+		return "" // another thread of the process may tell yet
 	}
 	if len(n.executables) >= executablesKept {
 		clear(n.executables)
 	}
-	path := n.executable(t.TGID, t.TID, t.Comm)
-	n.executables[t] = path
+	n.executables[key] = path
 	return path
 }
 

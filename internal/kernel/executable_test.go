@@ -16,6 +16,9 @@ func TestExecutable(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(task, "comm"), []byte(comm+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		if err := os.WriteFile(filepath.Join(proc, pid, "comm"), []byte(comm+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		if exe == "" {
 			return
 		}
@@ -41,7 +44,8 @@ func TestExecutable(t *testing.T) {
 		{"a part of the name", 12, 12, "cur", ""},
 		{"removed since", 13, 13, "old", "/usr/bin/old"},
 		{"the kernel's own", 2, 2, "kthreadd", ""},
-		{"a thread that is not there", 12, 14, "curl", ""},
+		{"a thread that has ended", 12, 14, "curl", "/usr/bin/curl"},
+		{"a thread that has ended, of another name", 12, 14, "worker", ""},
 		{"a process that is not there", 99, 99, "curl", ""},
 	} {
 		if got := executable(proc, test.tgid, test.tid, name(test.comm)); got != test.want {

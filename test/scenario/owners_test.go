@@ -91,7 +91,8 @@ func addCgroup(t *testing.T, path string) {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { removeCgroup(t, dir) })
+		made := dir
+		t.Cleanup(func() { removeCgroup(t, made) })
 	}
 }
 
