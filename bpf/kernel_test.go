@@ -85,6 +85,7 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 		"plain":      {},
 		"entry only": {EntryOnly: true},
 		"filters":    {NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo"},
+		"owners":     {Owner: OwnerFilter{Cgroup: 1, TGID: 1, Comm: "init"}},
 	}
 	for _, way := range loadings(t, types) {
 		for name, o := range variants {
