@@ -66,6 +66,17 @@ func recordCases() []recordCase {
 				How: event.EndDropped, CPU: 2, Journey: 4, Skb: 5, AtMonoNs: 6, Location: 7, Reason: 8, Entered: 9,
 			}},
 		},
+		{
+			name: "owner",
+			record: classicOwnerRecord{
+				Kind: 13, Flags: 3, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Sock: 7, Cgroup: 8, Tgid: 9,
+				Comm: [16]uint8{10, 15: 11},
+			},
+			want: event.Event{Kind: event.KindOwner, Owner: event.Owner{
+				Flags: event.OwnerProcess | event.OwnerKernel, CPU: 2, TID: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Sock: 7,
+				Cgroup: 8, TGID: 9, Comm: [16]byte{10, 15: 11},
+			}},
+		},
 	}
 }
 

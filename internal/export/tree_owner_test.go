@@ -30,7 +30,8 @@ func TestHeaderNamesOwners(t *testing.T) {
 		{"sent, in a container", "ip_output", []event.Owner{owner(0, "curl", 70, 5)}, "curl[70] in container 0123456789ab  "},
 		{"sent, in none", "ip_output", []event.Owner{owner(0, "curl", 70, 0)}, "  curl[70]  "},
 		{
-			"sent and received", "ip_output", []event.Owner{owner(0, "curl", 70, 0), owner(60, "nginx", 80, 5)},
+			"sent and received", "ip_output",
+			[]event.Owner{owner(0, "curl", 70, 0), owner(60, "nginx", 80, 5)},
 			"curl[70], for nginx[80] in container 0123456789ab  ",
 		},
 		{"received", "ip_rcv", []event.Owner{owner(60, "nginx", 80, 5)}, "for nginx[80] in container 0123456789ab  "},

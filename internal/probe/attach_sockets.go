@@ -15,13 +15,19 @@ import (
 // socket of the Internet families or a packet socket, where a connection comes to
 // be that nobody has accepted yet, and where a socket is destroyed. Each kernel
 // has most of them; what one lacks, a compiler has joined with its caller.
-func socketFunctions() map[string][]string {
+func socketFunctions(backend Backend) map[string][]string {
+	uses := []string{
+		"inet_sendmsg", "inet6_sendmsg", "inet_recvmsg", "inet6_recvmsg", "tcp_splice_read",
+		"inet_bind", "inet6_bind", "inet_listen", "inet_accept",
+		"inet_stream_connect", "inet_dgram_connect", "packet_sendmsg",
+	}
+	if backend != BackendSession {
+		// For sendfile, until Linux 6.5. A name that is not there costs a multi link
+		// several attempts.
+		uses = append(uses, "inet_sendpage")
+	}
 	return map[string][]string{
-		bpf.ProgramSocketUsed: {
-			"inet_sendmsg", "inet6_sendmsg", "inet_recvmsg", "inet6_recvmsg",
-			"inet_bind", "inet6_bind", "inet_listen", "inet_accept",
-			"inet_stream_connect", "inet_dgram_connect", "packet_sendmsg",
-		},
+		bpf.ProgramSocketUsed:  uses,
 		bpf.ProgramSocketChild: {"inet_csk_complete_hashdance"},
 		bpf.ProgramSocketGone:  {"inet_sock_destruct", "packet_sock_destruct"},
 	}
@@ -30,7 +36,7 @@ func socketFunctions() map[string][]string {
 // attachSockets notes from now on who uses which socket. What destroys sockets
 // comes first, so that no entry stays for an address that is used again.
 func (a *Attachment) attachSockets(objects *bpf.Objects, backend Backend) error {
-	functions := socketFunctions()
+	functions := socketFunctions(backend)
 	for _, name := range []string{bpf.ProgramSocketGone, bpf.ProgramSocketChild, bpf.ProgramSocketUsed} {
 		attach := attachNamed
 		if backend == BackendKprobe {
