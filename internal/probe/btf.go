@@ -186,7 +186,7 @@ func firstIsSock(b *kernel.RawBTF, proto kernel.BTFType) bool {
 		return false
 	}
 	target, ok := b.Resolve(pointer.SizeOrRef)
-	return ok && target.Kind == kernel.BTFStruct && b.NameIs(target.NameOff, "sock")
+	return ok && (target.Kind == kernel.BTFStruct || target.Kind == kernel.BTFFwd) && b.NameIs(target.NameOff, "sock")
 }
 
 func returnOf(b *kernel.RawBTF, id uint32) Return {
