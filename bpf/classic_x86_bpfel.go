@@ -187,6 +187,32 @@ type classicOwnFlow struct {
 	Pad        [4]uint8
 }
 
+type classicOwnerRecord struct {
+	_        structs.HostLayout
+	Kind     uint8
+	Flags    uint8
+	Cpu      uint16
+	Tid      uint32
+	Journey  uint64
+	Skb      uint64
+	AtMonoNs uint64
+	Sock     uint64
+	Cgroup   uint64
+	Tgid     uint32
+	Pad      [4]uint8
+	Comm     [16]uint8
+}
+
+type classicOwnerSettings struct {
+	_       structs.HostLayout
+	Cgroup  uint64
+	Tgid    uint32
+	Wanted  uint8
+	HasComm uint8
+	Pad     [2]uint8
+	Comm    [16]uint8
+}
+
 type classicProbeSettings struct {
 	_            structs.HostLayout
 	Netns        uint32
@@ -221,6 +247,13 @@ type classicSlot struct {
 	Frame      classicFrameRecord
 }
 
+type classicSocketOwner struct {
+	_    structs.HostLayout
+	Tgid uint32
+	Tid  uint32
+	Comm [16]uint8
+}
+
 type classicStackRecord struct {
 	_         structs.HostLayout
 	Kind      uint8
@@ -243,6 +276,7 @@ type classicTrackedSkb struct {
 	SeenMonoNs  uint64
 	Fields      uint64
 	Origin      uint64
+	Sock        uint64
 	Facts       uint32
 	Entered     uint32
 	Tid         uint32
@@ -258,6 +292,7 @@ const (
 	classicMapNotes            = "notes"
 	classicMapOpenFrames       = "open_frames"
 	classicMapOwnFlows         = "own_flows"
+	classicMapOwners           = "owners"
 	classicMapRing             = "ring"
 	classicMapSkbCopies        = "skb_copies"
 	classicMapSlots            = "slots"
@@ -294,6 +329,10 @@ const (
 	classicProgPlain3          = "plain_3"
 	classicProgPlain4          = "plain_4"
 	classicProgPlain5          = "plain_5"
+	classicProgSock1           = "sock_1"
+	classicProgSocketChild     = "socket_child"
+	classicProgSocketGone      = "socket_gone"
+	classicProgSocketUsed      = "socket_used"
 	classicVarCallerRecordType = "caller_record_type"
 	classicVarCloneRecordType  = "clone_record_type"
 	classicVarEndRecordType    = "end_record_type"
@@ -305,6 +344,8 @@ const (
 	classicVarLive             = "live"
 	classicVarNoted            = "noted"
 	classicVarOpenCount        = "open_count"
+	classicVarOwnerRecordType  = "owner_record_type"
+	classicVarOwnerSettings    = "owner_settings"
 	classicVarSettings         = "settings"
 	classicVarShedMonoNs       = "shed_mono_ns"
 	classicVarStackRecordType  = "stack_record_type"
@@ -384,6 +425,10 @@ type classicProgramSpecs struct {
 	Plain3        *ebpf.ProgramSpec `ebpf:"plain_3"`
 	Plain4        *ebpf.ProgramSpec `ebpf:"plain_4"`
 	Plain5        *ebpf.ProgramSpec `ebpf:"plain_5"`
+	Sock1         *ebpf.ProgramSpec `ebpf:"sock_1"`
+	SocketChild   *ebpf.ProgramSpec `ebpf:"socket_child"`
+	SocketGone    *ebpf.ProgramSpec `ebpf:"socket_gone"`
+	SocketUsed    *ebpf.ProgramSpec `ebpf:"socket_used"`
 }
 
 // classicMapSpecs contains maps before they are loaded into the kernel.
@@ -395,6 +440,7 @@ type classicMapSpecs struct {
 	Notes      *ebpf.MapSpec `ebpf:"notes"`
 	OpenFrames *ebpf.MapSpec `ebpf:"open_frames"`
 	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
+	Owners     *ebpf.MapSpec `ebpf:"owners"`
 	Ring       *ebpf.MapSpec `ebpf:"ring"`
 	SkbCopies  *ebpf.MapSpec `ebpf:"skb_copies"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
@@ -416,6 +462,8 @@ type classicVariableSpecs struct {
 	Live             *ebpf.VariableSpec `ebpf:"live"`
 	Noted            *ebpf.VariableSpec `ebpf:"noted"`
 	OpenCount        *ebpf.VariableSpec `ebpf:"open_count"`
+	OwnerRecordType  *ebpf.VariableSpec `ebpf:"owner_record_type"`
+	OwnerSettings    *ebpf.VariableSpec `ebpf:"owner_settings"`
 	Settings         *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs       *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 	StackRecordType  *ebpf.VariableSpec `ebpf:"stack_record_type"`
@@ -446,6 +494,7 @@ type classicMaps struct {
 	Notes      *ebpf.Map `ebpf:"notes"`
 	OpenFrames *ebpf.Map `ebpf:"open_frames"`
 	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
+	Owners     *ebpf.Map `ebpf:"owners"`
 	Ring       *ebpf.Map `ebpf:"ring"`
 	SkbCopies  *ebpf.Map `ebpf:"skb_copies"`
 	Slots      *ebpf.Map `ebpf:"slots"`
@@ -459,6 +508,7 @@ func (m *classicMaps) Close() error {
 		m.Notes,
 		m.OpenFrames,
 		m.OwnFlows,
+		m.Owners,
 		m.Ring,
 		m.SkbCopies,
 		m.Slots,
@@ -481,6 +531,8 @@ type classicVariables struct {
 	Live             *ebpf.Variable `ebpf:"live"`
 	Noted            *ebpf.Variable `ebpf:"noted"`
 	OpenCount        *ebpf.Variable `ebpf:"open_count"`
+	OwnerRecordType  *ebpf.Variable `ebpf:"owner_record_type"`
+	OwnerSettings    *ebpf.Variable `ebpf:"owner_settings"`
 	Settings         *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs       *ebpf.Variable `ebpf:"shed_mono_ns"`
 	StackRecordType  *ebpf.Variable `ebpf:"stack_record_type"`
@@ -522,6 +574,10 @@ type classicPrograms struct {
 	Plain3        *ebpf.Program `ebpf:"plain_3"`
 	Plain4        *ebpf.Program `ebpf:"plain_4"`
 	Plain5        *ebpf.Program `ebpf:"plain_5"`
+	Sock1         *ebpf.Program `ebpf:"sock_1"`
+	SocketChild   *ebpf.Program `ebpf:"socket_child"`
+	SocketGone    *ebpf.Program `ebpf:"socket_gone"`
+	SocketUsed    *ebpf.Program `ebpf:"socket_used"`
 }
 
 func (p *classicPrograms) Close() error {
@@ -558,6 +614,10 @@ func (p *classicPrograms) Close() error {
 		p.Plain3,
 		p.Plain4,
 		p.Plain5,
+		p.Sock1,
+		p.SocketChild,
+		p.SocketGone,
+		p.SocketUsed,
 	)
 }
 

@@ -15,6 +15,7 @@ const (
 	factsRecordBytes = 152
 	cloneRecordBytes = 40
 	endRecordBytes   = 48
+	ownerRecordBytes = 72
 	blockRecordBytes = 136
 	linkRecordBytes  = 56
 )
@@ -56,6 +57,8 @@ func Decode(raw []byte, ev *event.Event) error {
 		decodeFields(raw, &ev.Fields)
 	case event.KindLink:
 		decodeLink((*[linkRecordBytes]byte)(raw), &ev.Link)
+	case event.KindOwner:
+		decodeOwner((*[ownerRecordBytes]byte)(raw), &ev.Owner)
 	default: // recordBytes knows it
 		decodeBlock((*[blockRecordBytes]byte)(raw), &ev.Block)
 	}
@@ -73,6 +76,8 @@ func recordBytes(kind event.Kind) int {
 		return cloneRecordBytes
 	case event.KindEnd:
 		return endRecordBytes
+	case event.KindOwner:
+		return ownerRecordBytes
 	case event.KindRequest, event.KindBio, event.KindMerge, event.KindRequeue:
 		return blockRecordBytes
 	case event.KindLink:
@@ -172,6 +177,21 @@ func decodeLink(raw *[linkRecordBytes]byte, link *event.Link) {
 		OtherSkb: u64(raw[32:]),
 		Func:     u64(raw[40:]),
 		AtMonoNs: u64(raw[48:]),
+	}
+}
+
+func decodeOwner(raw *[ownerRecordBytes]byte, owner *event.Owner) {
+	*owner = event.Owner{
+		Flags:    event.OwnerFlags(raw[1]),
+		CPU:      u16(raw[2:]),
+		TID:      u32(raw[4:]),
+		Journey:  u64(raw[8:]),
+		Skb:      u64(raw[16:]),
+		AtMonoNs: u64(raw[24:]),
+		Sock:     u64(raw[32:]),
+		Cgroup:   u64(raw[40:]),
+		TGID:     u32(raw[48:]),
+		Comm:     [16]byte(raw[56:72]),
 	}
 }
 

@@ -105,6 +105,17 @@ func recordCases() []recordCase {
 				What: event.LinkMerged, CPU: 3, Journey: 5, Other: 6, Skb: 7, OtherSkb: 8, Func: 9, AtMonoNs: 10,
 			}},
 		},
+		{
+			name: "owner",
+			record: classicOwnerRecord{
+				Kind: 13, Flags: 3, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Sock: 7, Cgroup: 8, Tgid: 9,
+				Comm: [16]uint8{10, 15: 11},
+			},
+			want: event.Event{Kind: event.KindOwner, Owner: event.Owner{
+				Flags: event.OwnerProcess | event.OwnerKernel, CPU: 2, TID: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Sock: 7,
+				Cgroup: 8, TGID: 9, Comm: [16]byte{10, 15: 11},
+			}},
+		},
 	}
 }
 

@@ -14,6 +14,7 @@
 #include "kin.h"
 #include "modes.h"
 #include "notes.h"
+#include "owner_send.h"
 #include <bpf/bpf_tracing.h>
 
 /* PT_REGS_PARM6 of bpf_tracing.h came with libbpf 1.2. */
@@ -127,6 +128,7 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	view_skb(&view, skb);
 	tid = bpf_get_current_pid_tgid();
 	refresh_facts(cpu, state, &view, skb, tid);
+	refresh_owner(state, skb, sock_of(ctx, mode, view.sock));
 	now = bpf_ktime_get_ns();
 	state->seen_mono_ns = now;
 	state->entered++;
@@ -164,7 +166,7 @@ static __always_inline u64 enter_frame(struct pt_regs *ctx, u64 skb, u32 mode)
 	if (live)
 		state = bpf_map_lookup_elem(&tracked, &skb);
 	if (!state) {
-		if (mode & MODE_NO_START || !matches(skb))
+		if (mode & MODE_NO_START || !matches(skb) || !wants_owner(ctx, mode, skb))
 			return 0;
 		state = start_journey(skb);
 		if (!state)

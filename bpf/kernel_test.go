@@ -90,6 +90,7 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 		"callees":    {Callees: true},
 		"filters":    {NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo"},
 		"extras":     {Extras: allExtras()},
+		"owners":     {Owner: OwnerFilter{Cgroup: 1, TGID: 1, Comm: "init"}},
 	}
 	for _, way := range loadings(t, types) {
 		for name, o := range variants {

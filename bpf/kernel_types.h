@@ -43,10 +43,22 @@ struct net_device {
 
 struct sock_common {
 	possible_net_t skc_net;
+	unsigned char skc_state;
+	struct sock *skc_listener; /* of a request_sock, which begins like a sock */
+};
+
+struct sock_cgroup_data {
+	u64 val;
 };
 
 struct sock {
 	struct sock_common __sk_common;
+	unsigned char sk_kern_sock : 1;
+	struct sock_cgroup_data sk_cgrp_data;
+};
+
+struct socket {
+	struct sock *sk;
 };
 
 struct sk_buff {

@@ -37,6 +37,7 @@ static __always_inline void join_journey(struct cpu_state *cpu, const struct kin
 	struct clone_record *clone;
 
 	state.journey = list->journey;
+	state.sock = known ? known->sock : 0;
 	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
 		if (!bpf_map_lookup_elem(&tracked, &skb))
 			cpu->tracked_full++;

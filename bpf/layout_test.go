@@ -23,6 +23,9 @@ func layouts() map[string]any {
 		"clone_record":   classicCloneRecord{},
 		"end_record":     classicEndRecord{},
 		"link_record":    classicLinkRecord{},
+		"owner_record":   classicOwnerRecord{},
+		"owner_settings": classicOwnerSettings{},
+		"socket_owner":   classicSocketOwner{},
 		"probe_settings": classicProbeSettings{},
 		"tracked_skb":    classicTrackedSkb{},
 		"slot":           classicSlot{},
@@ -126,6 +129,7 @@ func TestRecordSizes(t *testing.T) {
 		event.KindClone: classicCloneRecord{},
 		event.KindEnd:   classicEndRecord{},
 		event.KindLink:  classicLinkRecord{},
+		event.KindOwner: classicOwnerRecord{},
 
 		event.KindRequest: blockBlockRecord{},
 		event.KindBio:     blockBlockRecord{},
@@ -151,6 +155,8 @@ func TestEnums(t *testing.T) {
 			"MODE_CLONES":    uint64(sessionFunctionModeMODE_CLONES),
 			"MODE_KIN":       uint64(sessionFunctionModeMODE_KIN),
 			"MODE_KIN_SHIFT": uint64(sessionFunctionModeMODE_KIN_SHIFT),
+			"MODE_SOCK":      uint64(sessionFunctionModeMODE_SOCK),
+			"MODE_END":       uint64(sessionFunctionModeMODE_END),
 			"MODE_END_SHIFT": uint64(sessionFunctionModeMODE_END_SHIFT),
 		}},
 		{"session", "kin", map[string]uint64{

@@ -39,7 +39,8 @@ type Options struct {
 	Programs []string // names of the programs to load; the others never reach the kernel
 	// AttachType of the probe programs: AttachTraceKprobeSession,
 	// AttachTraceKprobeMulti, or AttachNone for single kprobes. With Session,
-	// the programs that end tracking get AttachTraceKprobeMulti.
+	// the programs that end tracking, and those that note the users of sockets,
+	// get AttachTraceKprobeMulti.
 	AttachType ebpf.AttachType
 	RingBytes  int // a power of two and a multiple of the page size
 	CPUs       int // possible CPUs
@@ -52,6 +53,7 @@ type Options struct {
 	Callees    bool // frames are noted for ProgramCallee; not with EntryOnly
 	HasFuncIP  bool // bpf_get_func_ip works in this program type
 	HasReason  bool // tracepoint kfree_skb has the argument reason
+	Owner      OwnerFilter
 	// KfuncIDs maps the kfuncs that the session object calls to their BTF ids
 	// in vmlinux. They are bound by name alone, because the session kfuncs
 	// changed their prototype: https://git.kernel.org/torvalds/c/8fe4dc4f6456
@@ -128,6 +130,9 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 	if err := applyExtras(spec, o.Extras); err != nil {
 		return nil, err
 	}
+	if err := o.Owner.apply(spec); err != nil {
+		return nil, err
+	}
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
 	spec.Maps["slots"].MaxEntries = uint32(slotsPerCPU * o.CPUs)
 	if !o.Callees {
@@ -154,7 +159,7 @@ func keepPrograms(spec *ebpf.CollectionSpec, o Options) error {
 			continue
 		}
 		program.AttachType = o.AttachType
-		if strings.HasPrefix(name, "end_") && o.AttachType == ebpf.AttachTraceKprobeSession {
+		if (strings.HasPrefix(name, "end_") || strings.HasPrefix(name, "socket_")) && o.AttachType == ebpf.AttachTraceKprobeSession {
 			program.AttachType = ebpf.AttachTraceKprobeMulti
 		}
 	}

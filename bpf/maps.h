@@ -25,6 +25,7 @@ struct tracked_skb {
 	u64 seen_mono_ns;
 	u64 fields; /* hash of the last fields_record, 0: none */
 	u64 origin; /* the journey that this one was cut from, 0: none */
+	u64 sock; /* that the last owner record was about, or should have been */
 	u32 facts;
 	u32 entered;
 	u32 tid;

@@ -26,6 +26,7 @@ type Mode struct {
 	Indirect bool // the argument is a struct sk_buff **
 	NoStart  bool // no journey begins here
 	Kin      Kin  // what it does with its skb and others
+	Sock     bool // the first argument is the struct sock * that the skb belongs to
 	// End says how the function ends the tracking of its skb at its entry; 0:
 	// it does not.
 	End event.EndHow
@@ -40,7 +41,11 @@ func (m Mode) encode() uint16 {
 		v |= sessionFunctionModeMODE_NO_START
 	}
 	v |= sessionFunctionMode(m.Kin) << sessionFunctionModeMODE_KIN_SHIFT & sessionFunctionModeMODE_KIN
-	return uint16(v) | uint16(m.End)<<sessionFunctionModeMODE_END_SHIFT
+	if m.Sock {
+		v |= sessionFunctionModeMODE_SOCK
+	}
+	v |= sessionFunctionMode(m.End) << sessionFunctionModeMODE_END_SHIFT & sessionFunctionModeMODE_END
+	return uint16(v)
 }
 
 // SetModes tells the session program, before it is attached, how to treat each

@@ -22,7 +22,9 @@ enum function_mode {
 	MODE_CLONES = 1 << 5,   /* the returned skb, or list of them, joins the journey */
 	MODE_KIN = 7 << 5,      /* mask: enum kin, of which KIN_CLONES is MODE_CLONES */
 	MODE_KIN_SHIFT = 5,
-	MODE_END_SHIFT = 8,     /* from here on: enum end_how of a function that ends its skb */
+	MODE_END = 7 << 8,      /* mask: enum end_how of a function that ends its skb, 0: none */
+	MODE_END_SHIFT = 8,
+	MODE_SOCK = 1 << 11,    /* the first argument is the struct sock * that the skb belongs to */
 };
 
 /* What a function does with its skb and others, known when it returns. */

@@ -8,6 +8,7 @@
  */
 
 #include "ends.h"
+#include "owner_programs.h"
 
 #define ARGUMENTS(X)                                                           \
 	X(0, PT_REGS_PARM1)                                                    \
@@ -25,6 +26,8 @@
 ARGUMENTS(PLAIN)
 ARGUMENTS(NO_START)
 ARGUMENTS(INDIRECT)
+/* A socket, and then the skb that belongs to it. */
+PROBE(sock_1, "sock_1", PT_REGS_PARM2(ctx), MODE_SOCK)
 PROBE(clones_0, "clones_0", PT_REGS_PARM1(ctx), MODE_CLONES)
 
 /* What meets other packets: enum kin. */

@@ -13,6 +13,11 @@ const (
 	ProgramEndDeferred = "end_deferred" // … that hands it to the deferred free
 	ProgramLeave       = "leave"        // every return, Classic only
 	ProgramCallee      = "callee"       // entry (Session: and return) of a function without an skb
+	ProgramSock        = "sock_1"       // entry of a function that gets a socket and then its skb, Classic only
+
+	ProgramSocketUsed  = "socket_used"  // entry of a function that gets a struct socket from its user
+	ProgramSocketChild = "socket_child" // … that gives a listening socket a connection
+	ProgramSocketGone  = "socket_gone"  // … that destroys its first argument, a socket
 )
 
 // ProbeProgram names the Classic program for a function whose skb is the register

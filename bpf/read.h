@@ -19,6 +19,7 @@ struct skb_view {
 	u64 head;
 	u64 data;
 	u64 dev;
+	u64 sock;
 	u32 len;
 	u32 data_len;
 	u32 mark;
@@ -98,6 +99,7 @@ static __always_inline void view_state(struct skb_view *view, u64 address)
 	struct sk_buff *skb = bpf_rdonly_cast((void *)address, settings.sk_buff_id);
 
 	view->dev = (u64)skb->dev;
+	view->sock = (u64)skb->sk;
 	view->mark = skb->mark;
 }
 
@@ -158,6 +160,7 @@ static __always_inline void view_packet(struct skb_view *view, u64 address)
 	view->head = COPIED(copy->bytes, u64, head);
 	view->data = COPIED(copy->bytes, u64, data);
 	view->dev = COPIED(copy->bytes, u64, dev);
+	view->sock = COPIED(copy->bytes, u64, sk);
 	view->len = COPIED(copy->bytes, u32, len);
 	view->data_len = COPIED(copy->bytes, u32, data_len);
 	view->mark = COPIED(copy->bytes, u32, mark);

@@ -17,6 +17,7 @@ enum record_kind {
 	RECORD_END = 4,
 	RECORD_STACK = 9,
 	RECORD_FIELDS = 10,
+	RECORD_OWNER = 13,
 	RECORD_LINK = 14,
 };
 
@@ -209,6 +210,28 @@ struct link_record {
 	__u64 other_skb;
 	__u64 func; /* that cut or merged */
 	__u64 at_mono_ns;
+};
+
+/* Flags of struct owner_record. */
+enum owner_flag {
+	OWNER_PROCESS = 1 << 0, /* tgid, tid and comm are known */
+	OWNER_KERNEL = 1 << 1,  /* the kernel's own socket: nobody's */
+};
+
+/* The socket that an skb belongs to from now on, and who uses that. */
+struct owner_record {
+	__u8 kind;
+	__u8 flags;
+	__u16 cpu;
+	__u32 tid;
+	__u64 journey;
+	__u64 skb;
+	__u64 at_mono_ns;
+	__u64 sock;
+	__u64 cgroup;
+	__u32 tgid;
+	__u8 pad[4];
+	__u8 comm[16];
 };
 
 #endif

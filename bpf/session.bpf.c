@@ -11,6 +11,7 @@
 #include "callees.h"
 #include "ends.h"
 #include "frame.h"
+#include "owner_programs.h"
 
 /*
  * Both kfuncs took no argument when they came; since Linux 7.0 they take the
@@ -91,8 +92,8 @@ int probe(struct pt_regs *ctx)
 	mode = mode_of(bpf_get_func_ip(ctx));
 	skb = skb_of(ctx, mode);
 	value = enter_frame(ctx, skb, mode);
-	if (mode >> MODE_END_SHIFT && live)
-		end_skb(skb, mode >> MODE_END_SHIFT, 0, 0);
+	if (mode & MODE_END && live)
+		end_skb(skb, (mode & MODE_END) >> MODE_END_SHIFT, 0, 0);
 	if (!value)
 		return 1;
 	cookie = bpf_session_cookie(ctx);

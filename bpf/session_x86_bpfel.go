@@ -21,7 +21,9 @@ const (
 	sessionFunctionModeMODE_CLONES    sessionFunctionMode = 32
 	sessionFunctionModeMODE_KIN       sessionFunctionMode = 224
 	sessionFunctionModeMODE_KIN_SHIFT sessionFunctionMode = 5
+	sessionFunctionModeMODE_END       sessionFunctionMode = 1792
 	sessionFunctionModeMODE_END_SHIFT sessionFunctionMode = 8
+	sessionFunctionModeMODE_SOCK      sessionFunctionMode = 2048
 )
 
 type sessionKin uint32
@@ -44,6 +46,7 @@ const (
 	sessionMapFieldRooms         = "field_rooms"
 	sessionMapNotes              = "notes"
 	sessionMapOwnFlows           = "own_flows"
+	sessionMapOwners             = "owners"
 	sessionMapRing               = "ring"
 	sessionMapSlots              = "slots"
 	sessionMapTracked            = "tracked"
@@ -55,6 +58,9 @@ const (
 	sessionProgEvict             = "evict"
 	sessionProgKfreeSkb          = "kfree_skb"
 	sessionProgProbe             = "probe"
+	sessionProgSocketChild       = "socket_child"
+	sessionProgSocketGone        = "socket_gone"
+	sessionProgSocketUsed        = "socket_used"
 	sessionVarExtras             = "extras"
 	sessionVarFunctionModeType   = "function_mode_type"
 	sessionVarKinType            = "kin_type"
@@ -63,6 +69,7 @@ const (
 	sessionVarModesDisplacements = "modes_displacements"
 	sessionVarModesMultiplier    = "modes_multiplier"
 	sessionVarNoted              = "noted"
+	sessionVarOwnerSettings      = "owner_settings"
 	sessionVarSettings           = "settings"
 	sessionVarShedMonoNs         = "shed_mono_ns"
 )
@@ -117,6 +124,9 @@ type sessionProgramSpecs struct {
 	Evict       *ebpf.ProgramSpec `ebpf:"evict"`
 	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
 	Probe       *ebpf.ProgramSpec `ebpf:"probe"`
+	SocketChild *ebpf.ProgramSpec `ebpf:"socket_child"`
+	SocketGone  *ebpf.ProgramSpec `ebpf:"socket_gone"`
+	SocketUsed  *ebpf.ProgramSpec `ebpf:"socket_used"`
 }
 
 // sessionMapSpecs contains maps before they are loaded into the kernel.
@@ -127,6 +137,7 @@ type sessionMapSpecs struct {
 	FieldRooms *ebpf.MapSpec `ebpf:"field_rooms"`
 	Notes      *ebpf.MapSpec `ebpf:"notes"`
 	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
+	Owners     *ebpf.MapSpec `ebpf:"owners"`
 	Ring       *ebpf.MapSpec `ebpf:"ring"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Tracked    *ebpf.MapSpec `ebpf:"tracked"`
@@ -144,6 +155,7 @@ type sessionVariableSpecs struct {
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
 	Noted              *ebpf.VariableSpec `ebpf:"noted"`
+	OwnerSettings      *ebpf.VariableSpec `ebpf:"owner_settings"`
 	Settings           *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs         *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 }
@@ -172,6 +184,7 @@ type sessionMaps struct {
 	FieldRooms *ebpf.Map `ebpf:"field_rooms"`
 	Notes      *ebpf.Map `ebpf:"notes"`
 	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
+	Owners     *ebpf.Map `ebpf:"owners"`
 	Ring       *ebpf.Map `ebpf:"ring"`
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Tracked    *ebpf.Map `ebpf:"tracked"`
@@ -183,6 +196,7 @@ func (m *sessionMaps) Close() error {
 		m.FieldRooms,
 		m.Notes,
 		m.OwnFlows,
+		m.Owners,
 		m.Ring,
 		m.Slots,
 		m.Tracked,
@@ -201,6 +215,7 @@ type sessionVariables struct {
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
 	Noted              *ebpf.Variable `ebpf:"noted"`
+	OwnerSettings      *ebpf.Variable `ebpf:"owner_settings"`
 	Settings           *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs         *ebpf.Variable `ebpf:"shed_mono_ns"`
 }
@@ -217,6 +232,9 @@ type sessionPrograms struct {
 	Evict       *ebpf.Program `ebpf:"evict"`
 	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
 	Probe       *ebpf.Program `ebpf:"probe"`
+	SocketChild *ebpf.Program `ebpf:"socket_child"`
+	SocketGone  *ebpf.Program `ebpf:"socket_gone"`
+	SocketUsed  *ebpf.Program `ebpf:"socket_used"`
 }
 
 func (p *sessionPrograms) Close() error {
@@ -229,6 +247,9 @@ func (p *sessionPrograms) Close() error {
 		p.Evict,
 		p.KfreeSkb,
 		p.Probe,
+		p.SocketChild,
+		p.SocketGone,
+		p.SocketUsed,
 	)
 }
 

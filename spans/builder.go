@@ -8,7 +8,10 @@ import (
 // Options configure a Builder.
 type Options struct {
 	Names Names
-	Clock Clock
+	// Owners names what is known of the owners of sockets; nil: they are shown
+	// by number.
+	Owners OwnerNames
+	Clock  Clock
 	// Seed makes the ids and the hashes of kernel addresses of one run differ
 	// from those of any other. Random bytes, 16 of them, kept for the run.
 	Seed [16]byte
@@ -58,6 +61,7 @@ type Builder struct {
 	raw    bool
 	ids    ids
 	names  nameCache
+	owners ownerNameCache
 	nester nester
 	trace  Trace
 	attrs  []Attr    // what the spans' Attrs are cut from
@@ -86,7 +90,10 @@ type lastSkb struct {
 
 // NewBuilder makes a Builder. Names and Clock must be set.
 func NewBuilder(o Options) *Builder {
-	return &Builder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newNameCache(o), extras: extras{fields: o.SkbFields}}
+	return &Builder{
+		clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newNameCache(o),
+		owners: newOwnerNameCache(o), extras: extras{fields: o.SkbFields},
+	}
 }
 
 // Build makes one trace of a journey, with the copies that were sent elsewhere
@@ -152,7 +159,8 @@ func bounds(j *journey.Journey) (first, last uint64) {
 func (b *Builder) reset(j *journey.Journey) {
 	t := &b.trace
 	*t = Trace{
-		Spans: t.Spans[:0], Facts: t.Facts[:0], Ends: t.Ends[:0], Links: t.Links[:0], strings: t.strings[:0],
+		Spans: t.Spans[:0], Facts: t.Facts[:0], Ends: t.Ends[:0], Links: t.Links[:0], owners: t.owners[:0],
+		strings: t.strings[:0],
 		Journey: j.ID, First: -1, Last: -1, DropSpan: -1,
 		LostFrames: j.LostFrames, Unfinished: j.Unfinished, Evicted: j.Evicted,
 		Incomplete: j.LostFrames > 0 || j.Evicted || j.Incomplete,
@@ -171,6 +179,7 @@ func (b *Builder) packet(j *journey.Journey) {
 	t := &b.trace
 	t.Facts = append(t.Facts, j.Facts...)
 	t.Ends = append(t.Ends, j.Ends...)
+	t.owners = append(t.owners, j.Owners...)
 	t.settleNamespaces()
 	b.findTunnels()
 	b.absorb()

@@ -24,6 +24,9 @@ const (
 	KeySystemDevice
 	KeyDiskIODirection
 	KeyContainerID
+	KeyProcessExecutablePath
+	KeyProcessExecutableName
+	KeyPodUID
 
 	// Keys of our own.
 
@@ -90,6 +93,7 @@ const (
 	KeyBlockSchedulerDurationNs
 	KeyCgroupID
 	KeyCgroupPath
+	KeySocketAddress
 	KeyWait
 	KeyDescription
 	KeyCaller
@@ -131,6 +135,10 @@ var keyNames = [keyCount]string{
 	KeySystemDevice:         "system.device",
 	KeyDiskIODirection:      "disk.io.direction",
 	KeyContainerID:          "container.id",
+
+	KeyProcessExecutablePath: "process.executable.path",
+	KeyProcessExecutableName: "process.executable.name",
+	KeyPodUID:                "k8s.pod.uid",
 
 	KeyDirection:    "otel_kprobe.direction",
 	KeyProtocol:     "otel_kprobe.protocol",
@@ -207,6 +215,7 @@ var keyNames = [keyCount]string{
 	KeyBlockSchedulerDurationNs: "otel_kprobe.block.scheduler.duration_ns",
 	KeyCgroupID:                 "otel_kprobe.cgroup.id",
 	KeyCgroupPath:               "otel_kprobe.cgroup.path",
+	KeySocketAddress:            "otel_kprobe.socket.address",
 
 	KeyStageDurations + Key(StageSocket) - 1:    "otel_kprobe.stage.socket.duration_ns",
 	KeyStageDurations + Key(StageTCP) - 1:       "otel_kprobe.stage.tcp.duration_ns",

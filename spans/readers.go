@@ -26,7 +26,6 @@ func (b *Builder) noteReader(index int, fn *function) {
 
 // readEvent puts the reading on the root, as an event.
 func (b *Builder) readEvent() {
-	b.events = b.events[:0]
 	if b.reader == 0 {
 		return
 	}
@@ -36,5 +35,4 @@ func (b *Builder) readEvent() {
 	b.processAttrs(t.FactsOf(s))
 	b.add(IntAttr(KeyOffsetNs, int64(s.EnterMonoNs-t.EnterMonoNs)))
 	b.events = append(b.events, SpanEvent{Name: "read", UnixNs: s.StartUnixNs, Attrs: b.cut(from)})
-	t.Spans[0].Events = b.events
 }

@@ -39,7 +39,10 @@ func (b *Builder) rootAttrs() {
 	b.waitAttrs()
 	b.lossAttrs()
 	t.Spans[0].Attrs = b.cut(from)
+	b.events = b.events[:0]
+	b.receiveEvent()
 	b.readEvent()
+	t.Spans[0].Events = b.events
 }
 
 func (b *Builder) protocolAttrs(f *event.Facts) {
@@ -167,19 +170,6 @@ func (b *Builder) headerAttrs(f *event.Facts) {
 		b.add(IntAttr(KeyICMPCode, int64(f.ICMPCode)))
 		b.add(IntAttr(KeyICMPID, int64(f.ICMPID)))
 		b.add(IntAttr(KeyICMPSeq, int64(f.ICMPSeq)))
-	}
-}
-
-// ownerAttrs adds the thread that sent the packet, of a received one that which
-// read it first. The thread that was current when a packet came is a bystander and
-// says nothing.
-func (b *Builder) ownerAttrs() {
-	t := &b.trace
-	switch {
-	case t.Direction == DirectionTx && len(t.Facts) > 0:
-		b.processAttrs(&t.Facts[0])
-	case t.Direction == DirectionRx && b.reader != 0:
-		b.processAttrs(t.FactsOf(&t.Spans[b.reader]))
 	}
 }
 

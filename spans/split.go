@@ -97,12 +97,18 @@ func (b *Builder) partOf(skb, monoNs uint64) int {
 	return 0
 }
 
-// dealExtras is deal for what was asked for besides. The addresses are shared.
+// dealExtras is deal for owners and for what was asked for besides. The addresses
+// of stacks are shared.
 func (b *Builder) dealExtras(j *journey.Journey) {
 	for i := range j.Stacks {
 		st := &j.Stacks[i]
 		p := &b.parts[b.partOf(st.Skb, st.AtMonoNs)]
 		p.Stacks, p.Addresses = append(p.Stacks, *st), j.Addresses
+	}
+	for i := range j.Owners {
+		o := &j.Owners[i]
+		p := &b.parts[b.partOf(o.Skb, o.AtMonoNs)]
+		p.Owners = append(p.Owners, *o)
 	}
 	for i := range j.Fields {
 		f := &j.Fields[i]

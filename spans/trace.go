@@ -97,7 +97,8 @@ type Trace struct {
 	Evicted      bool
 	Incomplete   bool // frames are missing or times were made up
 
-	strings []string // what list attributes refer to
+	owners  []event.Owner // copies of the journey's, by AtMonoNs
+	strings []string      // what list attributes refer to
 }
 
 // Changed tells in what a frame's skb differs from the frame before it in the

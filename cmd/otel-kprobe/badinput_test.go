@@ -87,6 +87,26 @@ func TestBadInput(t *testing.T) {
 			`read --filter-mark: parse mark "red": value "red" is not a number from 0 to 0xffffffff; write it in decimal, or in hexadecimal with 0x`,
 		},
 		{
+			"process that does not exist",
+			[]string{"packets", "--filter-process", "4194305"}, // above the most that a kernel gives
+			"read --filter-process: there is no process 4194305; for the packets of a process that is yet to start, give its name",
+		},
+		{
+			"number that no process has",
+			[]string{"packets", "--filter-process", "99999999999"},
+			"read --filter-process: there is no process 99999999999; for the packets of a process that is yet to start, give its name",
+		},
+		{
+			"long process name",
+			[]string{"packets", "--filter-process", "sixteen-letters-"},
+			`read --filter-process: "sixteen-letters-" is longer than the 15 bytes that the name of a process can have; /proc/PID/comm has it`,
+		},
+		{
+			"cgroup that does not exist",
+			[]string{"packets", "--filter-cgroup", "18446744073709551616"},
+			"read --filter-cgroup: there is no cgroup of version 2 with the id 18446744073709551616; 'ls -di' of its directory shows it",
+		},
+		{
 			"long interface name",
 			[]string{"packets", "--filter-ifname", "sixteen-letters-"},
 			`read --filter-ifname: "sixteen-letters-" is longer than the 15 bytes that a name can have`,

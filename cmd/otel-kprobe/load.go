@@ -150,6 +150,7 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		Interface:  s.ifname,
 		EntryOnly:  s.entryOnly,
 		Callees:    s.nonSkb.pattern != nil,
+		Owner:      s.owner,
 	}
 	if err := adaptToKernel(&options, s.pcap, types); err != nil {
 		return nil, nil, err

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/filter"
 	"github.com/otel-kprobe/otel-kprobe/internal/probe"
 )
@@ -25,6 +26,8 @@ type packetsFlags struct {
 	netns     string
 	ifname    string
 	mark      string
+	process   string
+	cgroup    string
 	backend   string
 	entryOnly bool
 }
@@ -39,6 +42,8 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.netns, "filter-netns", "", "follow only packets in this network namespace: a `PATH`, inode:N, or a name of 'ip netns'")
 	flags.StringVar(&f.ifname, "filter-ifname", "", "follow only packets that pass the interface of this `NAME`")
 	flags.StringVar(&f.mark, "filter-mark", "", "follow only packets with this skb mark, `V[/MASK]`")
+	flags.StringVar(&f.process, "filter-process", "", "follow only packets of the sockets that this process uses: a `PID`, or a name as in /proc/PID/comm")
+	flags.StringVar(&f.cgroup, "filter-cgroup", "", "follow only packets of sockets of this cgroup (version 2) and those below it: a `PATH`, or an id")
 	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
 	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
 	f.extras.register(flags)
@@ -60,6 +65,7 @@ type packetsSettings struct {
 	netns     uint32
 	ifname    string
 	mark      filter.Mark
+	owner     bpf.OwnerFilter
 	backend   string // "auto" or the name of a probe.Backend
 	entryOnly bool
 }
@@ -76,7 +82,7 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		entryOnly: f.entryOnly,
 	}
 	for _, check := range []func(*packetsSettings) error{
-		f.checkFilters, f.checkBackend,
+		f.checkFilters, f.checkOwner, f.checkBackend,
 	} {
 		if err := check(&s); err != nil {
 			return s, err

@@ -55,8 +55,14 @@ func (r *packetsRun) start(ctx context.Context) (err error) {
 	r.own.excludeIn(r.kernel.objects)
 	names := newLiveNames(r.kernel.symbols, r.settings.kernelBTF, r.logger)
 	go names.warm() // nobody waits for it but the first trace
+	owners := newLiveOwnerNames()
 	err = r.connect(r.kernel.objects.Ring(), func(recorder *recording.Writer) pipelineNames {
-		return pipelineNames{names: recordedNames(names, recorder), skbFields: r.skbFields}
+		return pipelineNames{
+			names:      recordedNames(names, recorder),
+			skbFields:  r.skbFields,
+			ownerNames: recordedOwnerNames(owners, recorder),
+			noteOwner:  owners.note,
+		}
 	})
 	if err != nil {
 		return err

@@ -22,12 +22,15 @@ type pipeline struct {
 	// observe is told of each request before it is exported, with its trace, and
 	// whether that is going to be; nil is allowed.
 	observe func(r *blockio.Request, t *spans.Trace, exported bool)
-	event   event.Event
-	only    onlyRules
-	limit   uint64 // traces after which reached() is true; 0: none
-	traces  uint64
-	spans   uint64
-	waits   uint64 // spans among them
+	// noteOwner is told of each owner when its record comes, since process and
+	// cgroup may be gone when the journey ends; nil is allowed.
+	noteOwner func(*event.Owner)
+	event     event.Event
+	only      onlyRules
+	limit     uint64 // traces after which reached() is true; 0: none
+	traces    uint64
+	spans     uint64
+	waits     uint64 // spans among them
 	// passedOver counts traces that only does not want, and framesPassedOver their frames.
 	passedOver, framesPassedOver uint64
 	frames                       uint64
@@ -49,6 +52,8 @@ type namedExporter struct {
 type pipelineNames struct {
 	names      spans.Names
 	blockNames spans.BlockNames
+	ownerNames spans.OwnerNames
+	noteOwner  func(*event.Owner) // nil: nobody is to be told
 	// statusBefore610 is spans.BlockOptions.StatusBefore610.
 	statusBefore610 bool
 	// skbFields is spans.Options.SkbFields.
@@ -72,6 +77,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 	p := &pipeline{
 		builder: spans.NewBuilder(spans.Options{
 			Names:        o.names,
+			Owners:       o.ownerNames,
 			Clock:        o.clock,
 			Seed:         o.seed,
 			RawAddresses: o.rawAddresses,
@@ -86,6 +92,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 			StatusBefore610: o.statusBefore610,
 		}),
 		exporters: o.exporters,
+		noteOwner: o.noteOwner,
 		only:      o.only,
 		limit:     o.limit,
 	}
@@ -151,6 +158,10 @@ func (p *pipeline) record(raw []byte) {
 	case event.KindFrame:
 		p.frames++
 		p.lastMonoNs = p.event.Frame.ExitMonoNs
+	case event.KindOwner:
+		if p.noteOwner != nil {
+			p.noteOwner(&p.event.Owner)
+		}
 	case event.KindRequest, event.KindBio:
 		p.came++
 		p.lastMonoNs = max(p.lastMonoNs, p.event.Block.CompleteMonoNs)

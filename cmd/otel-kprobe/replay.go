@@ -102,6 +102,7 @@ func (r *replay) run(ctx context.Context) (err error) {
 		pipelineNames: pipelineNames{
 			names:           reader.Names(),
 			blockNames:      reader.Names(),
+			ownerNames:      reader.Names(),
 			statusBefore610: statusBefore610(header.KernelRelease),
 			skbFields:       header.SkbFields,
 		},

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -181,6 +183,7 @@ func TestPacketsSettings(t *testing.T) {
 		output:  outputSettings{console: true, format: export.FormatTree},
 		backend: "auto", run: runFlags{ringBytes: 16 << 20},
 	}
+	self := strconv.Itoa(os.Getpid())
 	for _, c := range []struct {
 		name   string
 		args   []string
@@ -194,6 +197,8 @@ func TestPacketsSettings(t *testing.T) {
 		{"namespace", []string{"--filter-netns", "inode:4026531840"}, func(s *packetsSettings) { s.netns = 4026531840 }},
 		{"interface", []string{"--filter-ifname", "fifteen-letters"}, func(s *packetsSettings) { s.ifname = "fifteen-letters" }},
 		{"mark", []string{"--filter-mark", "0x10/0xf0"}, func(s *packetsSettings) { s.mark = filter.Mark{Value: 0x10, Mask: 0xf0} }},
+		{"process by name", []string{"--filter-process", "curl"}, func(s *packetsSettings) { s.owner.Comm = "curl" }},
+		{"process by number", []string{"--filter-process", self}, func(s *packetsSettings) { s.owner.TGID = uint32(os.Getpid()) }},
 		{"backend", []string{"--backend", "kprobe"}, func(s *packetsSettings) { s.backend = "kprobe" }},
 		{"entry only", []string{"--entry-only"}, func(s *packetsSettings) { s.entryOnly = true }},
 		{

@@ -25,6 +25,7 @@ const (
 
 	KindStack  Kind = 9  // a kernel stack, or a caller
 	KindFields Kind = 10 // members of an skb, or bytes of its packet
+	KindOwner  Kind = 13 // the socket of a tracked skb became known, with its owner
 	KindLink   Kind = 14 // two packets have to do with one another
 )
 
@@ -44,6 +45,7 @@ type Event struct {
 	Stack  Stack
 	Fields Fields
 	Link   Link
+	Owner  Owner
 }
 
 // FrameFlags are properties of one frame.

@@ -82,24 +82,66 @@ func (w *tree) appendTuple(dst []byte, f *event.Facts) []byte {
 	return appendEndpoint(dst, f, f.Destination, f.DestinationPort)
 }
 
-// appendProcesses appends who sent the packet and who read it: ping[259], read by
-// curl[70].
+// appendProcesses appends who sent the packet, whom it came to and who read it:
+// ping[259] in container 0123456789ab, for nginx[70], read by curl[71].
 func (w *tree) appendProcesses(dst []byte, t *spans.Trace) []byte {
 	root := t.Root()
-	if t.Direction == spans.DirectionTx {
-		dst = appendProcess(dst, root.Attrs, w.o.ASCII)
+	var reader *spans.Attr
+	for i := range root.Events {
+		if root.Events[i].Name == "read" {
+			reader = attrOf(root.Events[i].Attrs, spans.KeyProcessPID)
+		}
+	}
+	switch t.Direction {
+	case spans.DirectionTx:
+		dst = appendOwner(dst, root.Attrs, w.o.ASCII)
+	case spans.DirectionRx:
+		dst = w.appendReceiver(dst, root.Attrs, reader)
+	case spans.DirectionForward, spans.DirectionUnknown:
 	}
 	for i := range root.Events {
-		e := &root.Events[i]
-		if e.Name != "read" || attrOf(e.Attrs, spans.KeyProcessPID) == nil {
-			continue
+		switch e := &root.Events[i]; {
+		case e.Name == "receive":
+			dst = w.appendReceiver(dst, e.Attrs, reader)
+		case e.Name == "read" && reader != nil:
+			dst = appendProcess(append(appendComma(dst), "read by "...), e.Attrs, w.o.ASCII)
 		}
-		if len(dst) > 0 {
-			dst = append(dst, ", "...)
-		}
-		dst = appendProcess(append(dst, "read by "...), e.Attrs, w.o.ASCII)
 	}
 	return dst
+}
+
+// appendReceiver appends whom the packet came to, unless the reader says as much.
+func (w *tree) appendReceiver(dst []byte, attrs []spans.Attr, reader *spans.Attr) []byte {
+	pid := attrOf(attrs, spans.KeyProcessPID)
+	if attrOf(attrs, spans.KeyContainerID) == nil && (pid == nil || reader != nil && pid.Int == reader.Int) {
+		return dst
+	}
+	return appendOwner(append(appendComma(dst), "for "...), attrs, w.o.ASCII)
+}
+
+func appendComma(dst []byte) []byte {
+	if len(dst) == 0 {
+		return dst
+	}
+	return append(dst, ", "...)
+}
+
+// shownContainer is how many digits of a container's id are shown, as Docker does.
+const shownContainer = 12
+
+// appendOwner appends a process and the container that it is in.
+func appendOwner(dst []byte, attrs []spans.Attr, ascii bool) []byte {
+	from := len(dst)
+	dst = appendProcess(dst, attrs, ascii)
+	id := attrOf(attrs, spans.KeyContainerID)
+	if id == nil {
+		return dst
+	}
+	if len(dst) > from {
+		dst = append(dst, " in "...)
+	}
+	dst = append(dst, "container "...)
+	return appendClean(dst, id.Str[:min(len(id.Str), shownContainer)], ascii)
 }
 
 // appendDetails appends what tells packets of one tuple apart.

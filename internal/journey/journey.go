@@ -18,6 +18,7 @@ type Journey struct {
 	Stacks    []Stack        // in the order in which they came
 	Addresses []uint64       // of all Stacks, see AddressesOf
 	Fields    []event.Fields // in the order in which they came
+	Owners    []event.Owner  // in the order of AtMonoNs
 
 	// LostFrames counts the frames that the kernel entered on this journey's
 	// ended skbs and whose records never came.

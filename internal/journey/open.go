@@ -200,6 +200,14 @@ func (o *open) addEnd(e *event.End, limit int) (kept bool) {
 	return kept
 }
 
+// addOwner reports whether there was room for the owner. It says nothing of when
+// its skb begins or ends.
+func (o *open) addOwner(w *event.Owner, limit int) (kept bool) {
+	o.Owners, kept = insert(o.Owners, w, limit, func(w *event.Owner) uint64 { return w.AtMonoNs })
+	o.Evicted = o.Evicted || !kept
+	return kept
+}
+
 // insert adds a copy of v to s, which is ordered by at and stays so. Records
 // come nearly in that order, as a CPU takes the time shortly before it reserves
 // its place in the ring. It reports whether there was room.
@@ -221,12 +229,13 @@ func insert[T any](s []T, v *T, limit int, at func(*T) uint64) ([]T, bool) {
 
 // events counts the events that o has.
 func (o *open) events() int {
-	return len(o.Frames) + len(o.Facts) + len(o.Clones) + len(o.Ends) + len(o.Links) + len(o.Stacks) + len(o.Fields)
+	return len(o.Frames) + len(o.Facts) + len(o.Clones) + len(o.Ends) + len(o.Links) + len(o.Owners) +
+		len(o.Stacks) + len(o.Fields)
 }
 
 // room counts the events for which o has memory.
 func (o *open) room() int {
-	return cap(o.Frames) + cap(o.Facts) + cap(o.Clones) + cap(o.Ends) + cap(o.Links) + cap(o.skbs) +
+	return cap(o.Frames) + cap(o.Facts) + cap(o.Clones) + cap(o.Ends) + cap(o.Links) + cap(o.Owners) + cap(o.skbs) +
 		cap(o.Stacks) + cap(o.Addresses) + cap(o.Fields)
 }
 
@@ -236,7 +245,8 @@ func (o *open) reset(id uint64) {
 		Journey: Journey{
 			ID: id, Frames: o.Frames[:0], Facts: o.Facts[:0], Clones: o.Clones[:0], Ends: o.Ends[:0],
 			Stacks: o.Stacks[:0], Addresses: o.Addresses[:0], Fields: o.Fields[:0],
-			Links: o.Links[:0],
+			Links:  o.Links[:0],
+			Owners: o.Owners[:0],
 		},
 		skbs: o.skbs[:0],
 	}

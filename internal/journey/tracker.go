@@ -136,6 +136,11 @@ func (t *Tracker) Add(ev *event.Event) {
 			return
 		}
 		kept, lostEnd = o.addClone(&ev.Clone, t.opts.MaxFrames)
+	case event.KindOwner:
+		if o = t.find(ev.Owner.Journey, ev.Owner.AtMonoNs); o == nil {
+			return
+		}
+		kept = o.addOwner(&ev.Owner, t.opts.MaxFrames)
 	case event.KindEnd:
 		if o = t.find(ev.End.Journey, ev.End.AtMonoNs); o == nil {
 			return

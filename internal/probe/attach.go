@@ -55,6 +55,9 @@ func (a *Attachment) attachAll(ctx context.Context, objects *bpf.Objects, o Atta
 	if err := a.attachTracepoints(objects); err != nil {
 		return err
 	}
+	if err := a.attachSockets(objects, o.Backend); err != nil {
+		return err
+	}
 	if o.Backend == BackendSession {
 		return a.attachSession(objects, o)
 	}

@@ -102,10 +102,11 @@ func TestMultiOptionsPrefersAddresses(t *testing.T) {
 }
 
 func TestBackendPrograms(t *testing.T) {
-	functions := []Function{{Arg: 0}, {Arg: 2}, {Arg: 2}, {Arg: 1, NoStart: true}}
+	functions := []Function{{Arg: 0}, {Arg: 2}, {Arg: 2}, {Arg: 1, NoStart: true}, {Arg: 1, Sock: true}}
 	always := []string{
 		bpf.ProgramKfreeSkb, bpf.ProgramConsumeSkb, bpf.ProgramEvict,
 		bpf.ProgramEndFreed, bpf.ProgramEndMerged, bpf.ProgramEndDeferred,
+		bpf.ProgramSocketUsed, bpf.ProgramSocketChild, bpf.ProgramSocketGone,
 	}
 	tests := []struct {
 		backend   Backend
@@ -114,8 +115,8 @@ func TestBackendPrograms(t *testing.T) {
 	}{
 		{BackendSession, false, []string{bpf.ProgramProbe}},
 		{BackendSession, true, []string{bpf.ProgramProbe}},
-		{BackendMulti, false, []string{"plain_0", "plain_2", "no_start_1", bpf.ProgramLeave}},
-		{BackendKprobe, true, []string{"plain_0", "plain_2", "no_start_1"}},
+		{BackendMulti, false, []string{"plain_0", "plain_2", "no_start_1", bpf.ProgramSock, bpf.ProgramLeave}},
+		{BackendKprobe, true, []string{"plain_0", "plain_2", "no_start_1", bpf.ProgramSock}},
 	}
 	for _, tt := range tests {
 		want := slices.Concat(always, tt.want)

@@ -48,6 +48,7 @@ func (b Backend) Programs(functions []Function, entryOnly bool) []string {
 	names := []string{
 		bpf.ProgramKfreeSkb, bpf.ProgramConsumeSkb, bpf.ProgramEvict,
 		bpf.ProgramEndFreed, bpf.ProgramEndMerged, bpf.ProgramEndDeferred,
+		bpf.ProgramSocketUsed, bpf.ProgramSocketChild, bpf.ProgramSocketGone,
 	}
 	if b == BackendSession {
 		names = append(names, bpf.ProgramProbe)
@@ -71,8 +72,11 @@ func (b Backend) Programs(functions []Function, entryOnly bool) []string {
 
 // program names the BPF program for the function's entry.
 func (f Function) program() string {
-	if f.NoSkb {
+	switch {
+	case f.NoSkb:
 		return bpf.ProgramCallee
+	case f.Sock:
+		return bpf.ProgramSock
 	}
 	return bpf.ProbeProgram(f.Arg, f.Indirect, f.NoStart, f.Kin)
 }

@@ -23,6 +23,8 @@ type Candidate struct {
 	Module string   // empty for vmlinux
 	Skbs   []SkbArg // in the order of the parameters
 	Return Return
+	// Sock is set when the first parameter is a struct sock *.
+	Sock bool
 	// Assumed is set when it comes from a built-in table and not from BTF, so
 	// that the kernel need not have it at all.
 	Assumed bool
@@ -114,6 +116,7 @@ func (s *Scanner) Scan(module string, b *kernel.RawBTF) []Candidate {
 			Module: module,
 			Skbs:   skbs,
 			Return: returnOf(b, proto.SizeOrRef),
+			Sock:   firstIsSock(b, proto),
 		})
 	}
 	return found
@@ -173,6 +176,17 @@ func skbDepth(b *kernel.RawBTF, id uint32) int {
 		}
 	}
 	return 0
+}
+
+// firstIsSock says that the first parameter is a pointer to a struct sock.
+func firstIsSock(b *kernel.RawBTF, proto kernel.BTFType) bool {
+	_, id := proto.Param(0)
+	pointer, ok := b.Resolve(id)
+	if !ok || pointer.Kind != kernel.BTFPtr {
+		return false
+	}
+	target, ok := b.Resolve(pointer.SizeOrRef)
+	return ok && (target.Kind == kernel.BTFStruct || target.Kind == kernel.BTFFwd) && b.NameIs(target.NameOff, "sock")
 }
 
 func returnOf(b *kernel.RawBTF, id uint32) Return {

@@ -36,6 +36,9 @@ type Function struct {
 	NoStart bool
 	// Kin says what it does with its skb and others.
 	Kin bpf.Kin
+	// Sock is set when the skb belongs to the struct sock that is the first
+	// argument.
+	Sock bool
 	// NoSkb is set for a function without an skb; Arg and Return mean nothing.
 	NoSkb  bool
 	Return Return
@@ -154,6 +157,9 @@ func (f Function) notes() string {
 	}
 	if f.NoStart {
 		notes = append(notes, "starts no journey")
+	}
+	if f.Sock {
+		notes = append(notes, "with its socket")
 	}
 	if note := kinNote(f.Kin); note != "" {
 		notes = append(notes, note)

@@ -169,6 +169,7 @@ func (s *selector) decide() {
 				Arg: arg.Register, Indirect: arg.Indirect, Return: w.Return,
 				NoStart: noStart.reason(w.Name) != "",
 				Kin:     kinOf(w.Name),
+				Sock:    w.withSock(arg, noStart),
 			})
 		}
 	}
@@ -180,6 +181,12 @@ func (w *sighting) arg() SkbArg {
 		return w.Skbs[n]
 	}
 	return w.Skbs[0]
+}
+
+// withSock says that the socket which the skb belongs to comes right before it.
+// Where no journey starts the skb is nobody's any more, or not yet.
+func (w *sighting) withSock(arg SkbArg, noStart ruleSet) bool {
+	return w.Sock && arg.Register == 1 && !arg.Indirect && noStart.reason(w.Name) == "" && kinOf(w.Name) == 0
 }
 
 // skip returns why the function is not probed, empty when it is.

@@ -20,11 +20,14 @@ type Names struct {
 	cgroups      map[uint64]string
 	operations   map[uint32]string
 	requestFlags map[uint32]string
+
+	executables map[spans.Thread]string
 }
 
 var (
 	_ spans.Names      = (*Names)(nil)
 	_ spans.BlockNames = (*Names)(nil)
+	_ spans.OwnerNames = (*Names)(nil)
 	_ spans.Clock      = (*Names)(nil)
 )
 
@@ -44,6 +47,8 @@ func newNames() *Names {
 		cgroups:      make(map[uint64]string),
 		operations:   make(map[uint32]string),
 		requestFlags: make(map[uint32]string),
+
+		executables: make(map[spans.Thread]string),
 	}
 }
 
@@ -62,7 +67,7 @@ func (n *Names) NetNS(inum uint32) string { return n.netns[inum] }
 // Device implements spans.BlockNames.
 func (n *Names) Device(dev uint32) string { return n.devices[dev] }
 
-// Cgroup implements spans.BlockNames.
+// Cgroup implements spans.BlockNames and spans.OwnerNames.
 func (n *Names) Cgroup(id uint64) string { return n.cgroups[id] }
 
 // Operation implements spans.BlockNames.
@@ -70,6 +75,9 @@ func (n *Names) Operation(op uint8) string { return n.operations[uint32(op)] }
 
 // RequestFlag implements spans.BlockNames.
 func (n *Names) RequestFlag(bit uint8) string { return n.requestFlags[uint32(bit)] }
+
+// Executable implements spans.OwnerNames.
+func (n *Names) Executable(t spans.Thread) string { return n.executables[t] }
 
 // OffsetNs implements spans.Clock: the offset that is valid from the latest
 // time that is not after monoNs; before the first, the first.
@@ -101,6 +109,8 @@ func (n *Names) add(e *Entry) {
 		n.operations[e.Value] = e.Name
 	case KindRequestFlag:
 		n.requestFlags[e.Value] = e.Name
+	case KindExecutable:
+		n.executables[e.Thread] = e.Name
 	case KindClock:
 		n.addOffset(e.MonoNs, e.OffsetNs)
 	}

@@ -9,6 +9,8 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+
+	"github.com/otel-kprobe/otel-kprobe/spans"
 )
 
 // Entry is one entry of a recording. Kind names the members that are set.
@@ -21,8 +23,9 @@ type Entry struct {
 	Addr     uint64            // KindFunction, KindLocation
 	Cgroup   uint64            // KindCgroup: its id
 	Value    uint32            // the number of what every other kind names
-	Name     string            // of all kinds that name something; KindCgroup: its path
+	Name     string            // of all kinds that name something; KindCgroup, KindExecutable: its path
 	Module   string            // KindFunction
+	Thread   spans.Thread      // KindExecutable: whose it is
 	Counters map[string]uint64 // KindCounters
 }
 
@@ -234,6 +237,8 @@ func (r *Reader) parse(e *Entry, payload []byte) (detail string) {
 		e.Cgroup, e.Name = p.uint64(), p.string()
 	case KindDropReason, KindNetNS, KindDevice, KindOperation, KindRequestFlag:
 		e.Value, e.Name = p.uint32(), p.string()
+	case KindExecutable:
+		e.Thread, e.Name = p.thread(), p.string()
 	case KindClock:
 		e.MonoNs, e.OffsetNs = p.uint64(), int64(p.uint64())
 	case KindTrailer:

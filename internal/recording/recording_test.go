@@ -43,6 +43,8 @@ func (answers) Cgroup(uint64) string     { return "/system.slice/x.service" }
 func (answers) Operation(uint8) string   { return "write_zeroes" }
 func (answers) RequestFlag(uint8) string { return "rahead" }
 
+func (answers) Executable(spans.Thread) string { return "/usr/bin/curl" }
+
 // testFile writes one entry of each kind.
 func testFile(t testing.TB) []byte {
 	t.Helper()
@@ -61,6 +63,8 @@ func testFile(t testing.TB) []byte {
 	block.Cgroup(1<<40 | 77)
 	block.Operation(9)
 	block.RequestFlag(19)
+	owners := RecordedOwnerNames{Names: answers{}, Writer: w}
+	owners.Executable(spans.Thread{TGID: 7, TID: 8, Comm: [16]byte{'c', 'u', 'r', 'l'}})
 	for _, err := range []error{
 		w.Symbol(1, "", ""),
 		w.Record([]byte("a record")),
@@ -89,6 +93,7 @@ func testEntries() []Entry {
 		{Kind: KindCgroup, Cgroup: 1<<40 | 77, Name: "/system.slice/x.service"},
 		{Kind: KindOperation, Value: 9, Name: "write_zeroes"},
 		{Kind: KindRequestFlag, Value: 19, Name: "rahead"},
+		{Kind: KindExecutable, Thread: spans.Thread{TGID: 7, TID: 8, Comm: [16]byte{'c', 'u', 'r', 'l'}}, Name: "/usr/bin/curl"},
 		{Kind: KindFunction, Addr: 1},
 		{Kind: KindRecord, Record: []byte("a record")},
 		{Kind: KindTick, MonoNs: 200},
@@ -300,6 +305,10 @@ func TestErrors(t *testing.T) {
 		{
 			"operation without name", header + entry(KindOperation, 4, at(4)), ErrContent,
 			"the recording is damaged at byte 23: 4 bytes do not fit an entry of kind 14",
+		},
+		{
+			"executable without path", header + entry(KindExecutable, 24, at(24)), ErrContent,
+			"the recording is damaged at byte 23: 24 bytes do not fit an entry of kind 33",
 		},
 		{
 			"flag without number", header + entry(KindRequestFlag, 0, ""), ErrContent,

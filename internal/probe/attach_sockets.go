@@ -1,0 +1,87 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/cilium/ebpf/link"
+
+	"github.com/otel-kprobe/otel-kprobe/bpf"
+)
+
+// socketFunctions lists, by the program that notes it, where a process uses a
+// socket of the Internet families or a packet socket, where a connection comes to
+// be that nobody has accepted yet, and where a socket is destroyed. Each kernel
+// has most of them; what one lacks, a compiler has joined with its caller.
+func socketFunctions(backend Backend) map[string][]string {
+	uses := []string{
+		"inet_sendmsg", "inet6_sendmsg", "inet_recvmsg", "inet6_recvmsg", "tcp_splice_read",
+		"inet_bind", "inet6_bind", "inet_listen", "inet_accept",
+		"inet_stream_connect", "inet_dgram_connect", "packet_sendmsg",
+	}
+	if backend != BackendSession {
+		// For sendfile, until Linux 6.5. A name that is not there costs a multi link
+		// several attempts.
+		uses = append(uses, "inet_sendpage")
+	}
+	return map[string][]string{
+		bpf.ProgramSocketUsed:  uses,
+		bpf.ProgramSocketChild: {"inet_csk_complete_hashdance"},
+		bpf.ProgramSocketGone:  {"inet_sock_destruct", "packet_sock_destruct"},
+	}
+}
+
+// attachSockets notes from now on who uses which socket. What destroys sockets
+// comes first, so that no entry stays for an address that is used again.
+func (a *Attachment) attachSockets(objects *bpf.Objects, backend Backend) error {
+	functions := socketFunctions(backend)
+	for _, name := range []string{bpf.ProgramSocketGone, bpf.ProgramSocketChild, bpf.ProgramSocketUsed} {
+		attach := attachNamed
+		if backend == BackendKprobe {
+			attach = attachNamedSingly
+		}
+		links, err := attach(objects, name, functions[name])
+		a.ends = append(a.ends, links...)
+		if err != nil {
+			return fmt.Errorf("attach program %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// attachNamed makes one link for all of the functions that there are.
+func attachNamed(objects *bpf.Objects, program string, names []string) ([]link.Link, error) {
+	functions := make([]Function, len(names))
+	for i, name := range names {
+		functions[i] = Function{Name: name}
+	}
+	links, _, err := attachGroup(functions, func(opts link.KprobeMultiOptions) (link.Link, error) {
+		return link.KprobeMulti(objects.Programs[program], opts)
+	})
+	return links, err
+}
+
+// attachNamedSingly gives each of the functions that there are a kprobe, all at
+// once: the kernel makes each of them wait.
+func attachNamedSingly(objects *bpf.Objects, program string, names []string) ([]link.Link, error) {
+	var (
+		wg    sync.WaitGroup
+		links = make([]link.Link, len(names))
+		errs  = make([]error, len(names))
+	)
+	for i, name := range names {
+		wg.Go(func() { links[i], errs[i] = link.Kprobe(name, objects.Programs[program], nil) })
+	}
+	wg.Wait()
+	var made []link.Link
+	for i := range links {
+		if errs[i] == nil {
+			made = append(made, links[i])
+		} else if errors.Is(errs[i], os.ErrNotExist) || errors.Is(errs[i], os.ErrInvalid) {
+			errs[i] = nil // this kernel does without it
+		}
+	}
+	return made, errors.Join(errs...)
+}
