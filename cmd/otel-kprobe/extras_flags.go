@@ -66,25 +66,40 @@ func (f *extrasFlags) settings() (s extrasSettings, err error) {
 	return s, nil
 }
 
+// extras are what was asked for, in the terms of the running kernel.
+type extras struct {
+	wanted bpf.Extras
+	fields []event.SkbField // how the pipeline reads the fields of wanted
+}
+
 // resolve finds the fields in the kernel's types. What is not there is the user's
-// to mend. The second result says how the pipeline reads what the first asks for.
-func (s *extrasSettings) resolve(types *btf.Spec, entryOnly bool) (bpf.Extras, []event.SkbField, error) {
-	x := bpf.Extras{
+// to mend. When nothing is asked for it does not wait for the types.
+func (s *extrasSettings) resolve(read func() (kernelTypes, error), entryOnly bool) (x extras, err error) {
+	x.wanted = bpf.Extras{
 		StackDrops:  s.stack != "",
 		StackFrames: s.stack == stackAll,
-		Caller:      s.caller || s.stack != "" && !entryOnly && !unwindsReturnProbes(types),
+		Caller:      s.caller,
 		Payload:     s.payload,
 	}
-	paths, err := kernel.ResolveSkbFields(types, s.fields)
+	if s.stack == "" && len(s.fields) == 0 {
+		return x, nil
+	}
+	types, err := read()
 	if err != nil {
-		return x, nil, usageError(fmt.Errorf("read --skb-fields: %w", err))
+		return x, err
 	}
-	var fields []event.SkbField
+	if s.stack != "" && !entryOnly && !unwindsReturnProbes(types.spec) {
+		x.wanted.Caller = true
+	}
+	paths, err := kernel.ResolveSkbFields(types.spec, s.fields)
+	if err != nil {
+		return x, usageError(fmt.Errorf("read --skb-fields: %w", err))
+	}
 	for _, p := range paths {
-		fields = append(fields, p.Field)
-		x.Fields = append(x.Fields, bpf.FieldPath{Offsets: p.Offsets, Bytes: uint16(p.Field.Bytes), At: p.Field.At})
+		x.fields = append(x.fields, p.Field)
+		x.wanted.Fields = append(x.wanted.Fields, bpf.FieldPath{Offsets: p.Offsets, Bytes: uint16(p.Field.Bytes), At: p.Field.At})
 	}
-	return x, fields, nil
+	return x, nil
 }
 
 // unwindsReturnProbes says whether the kernel's stacks go on behind a function

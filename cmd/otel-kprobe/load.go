@@ -41,6 +41,10 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		return nil, err
 	}
 	types := readKernelTypes(s.kernelBTF)
+	extras, err := s.extras.resolve(types, s.entryOnly)
+	if err != nil {
+		return nil, err
+	}
 	symbols := kernel.LazySymbols(kernel.KallsymsPath)
 	selection, err := selectFunctions(backend, s, symbols)
 	if err != nil {
@@ -52,7 +56,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	functions := slices.Concat(selection.Functions, selection.Callees)
 	total := len(functions)
 	progress(0, total)
-	objects, fields, err := loadObjects(backend, functions, s, types)
+	objects, err := loadObjects(backend, functions, s, extras.wanted, types)
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
@@ -76,7 +80,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		backend:    backend,
 		symbols:    symbols,
 		skipped:    len(selection.Skipped) + len(selection.SkippedCallees) + len(attachment.Refused),
-		skbFields:  fields,
+		skbFields:  extras.fields,
 		took:       time.Since(start),
 	}, nil
 }
@@ -128,15 +132,14 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 	return selection, usageError(selection.Begins(s.funcText))
 }
 
-// loadObjects loads the programs for these functions with the filters built in, and
-// says how the fields are read that they report.
-func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, types func() (kernelTypes, error)) (*bpf.Objects, []event.SkbField, error) {
+// loadObjects loads the programs for these functions with the filters built in.
+func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, extras bpf.Extras, types func() (kernelTypes, error)) (*bpf.Objects, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, nil, fmt.Errorf("raise the limit of locked memory: %w", err)
+		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, nil, fmt.Errorf("count CPUs: %w", err)
+		return nil, fmt.Errorf("count CPUs: %w", err)
 	}
 	options := bpf.Options{
 		Kind:       backend.Kind(),
@@ -149,18 +152,14 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		MarkMask:   s.mark.Mask,
 		Interface:  s.ifname,
 		EntryOnly:  s.entryOnly,
+		Extras:     extras,
 		Callees:    s.nonSkb.pattern != nil,
 		Owner:      s.owner,
 	}
 	if err := adaptToKernel(&options, s.pcap, types); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var fields []event.SkbField
-	if options.Extras, fields, err = s.extras.resolve(options.KernelTypes, s.entryOnly); err != nil {
-		return nil, nil, err
-	}
-	objects, err := bpf.Load(options)
-	return objects, fields, err
+	return bpf.Load(options)
 }
 
 // kernelTypes is what programs are adapted to, from the BTF of vmlinux.

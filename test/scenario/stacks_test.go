@@ -110,7 +110,7 @@ func checkCallers(t *testing.T, request, dropped *journey) {
 		for _, s := range j.spans {
 			parts := place.FindStringSubmatch(s.text("otel_kprobe.caller"))
 			switch {
-			case parts == nil || !symbols[parts[1]]:
+			case len(parts) == 0 || !symbols[parts[1]]:
 				t.Errorf("%s: %s was called from %q", j, s.name, s.text("otel_kprobe.caller"))
 			case callers[s.name] != "" && !slices.Contains(strings.Fields(callers[s.name]), parts[1]):
 				t.Errorf("%s: %s was called from %s, want %s", j, s.name, parts[1], callers[s.name])
@@ -121,8 +121,10 @@ func checkCallers(t *testing.T, request, dropped *journey) {
 		j            *journey
 		name, caller string
 	}{
-		{request, "ip_output", "ip_push_pending_frames"}, {dropped, "ip_output", "ip_send_skb"},
-		{dropped, "ip_send_skb", "udp_send_skb"}, {request, "icmp_rcv", "ip_protocol_deliver_rcu"},
+		{request, "ip_output", "ip_push_pending_frames"},
+		{dropped, "ip_output", "ip_send_skb"},
+		{dropped, "ip_send_skb", "udp_send_skb"},
+		{request, "icmp_rcv", "ip_protocol_deliver_rcu"},
 	} {
 		calls := c.j.calls(c.name)
 		if len(calls) != 1 || !strings.HasPrefix(calls[0].text("otel_kprobe.caller"), c.caller+"+") {
