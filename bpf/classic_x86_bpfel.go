@@ -140,6 +140,8 @@ type classicProbeSettings struct {
 	SkBuffId     uint32
 	RawBytesId   uint32
 	Interface    [16]uint8
+	HasTunnel    uint8
+	Pad          [3]uint8
 }
 
 type classicSkbCopy struct {

@@ -23,6 +23,7 @@ type packetsFlags struct {
 	netns     string
 	ifname    string
 	mark      string
+	tunnel    string
 	backend   string
 	entryOnly bool
 }
@@ -36,6 +37,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.netns, "filter-netns", "", "follow only packets in this network namespace: a `PATH`, inode:N, or a name of 'ip netns'")
 	flags.StringVar(&f.ifname, "filter-ifname", "", "follow only packets that pass the interface of this `NAME`")
 	flags.StringVar(&f.mark, "filter-mark", "", "follow only packets with this skb mark, `V[/MASK]`")
+	flags.StringVar(&f.tunnel, "filter-tunnel", "", "follow only packets in a tunnel (vxlan, geneve, ipip, gre) that carry what this pcap `EXPRESSION` matches")
 	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
 	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
 	f.run.register(flags)
@@ -54,7 +56,8 @@ type packetsSettings struct {
 	netns     uint32
 	ifname    string
 	mark      filter.Mark
-	backend   string // "auto" or the name of a probe.Backend
+	tunnel    *filter.Program // nil: not asked for
+	backend   string          // "auto" or the name of a probe.Backend
 	entryOnly bool
 }
 
@@ -91,6 +94,11 @@ func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {
 	}
 	if s.pcap, err = filter.Compile(s.pcapText); err != nil {
 		return err
+	}
+	if f.tunnel != "" {
+		if s.tunnel, err = filter.Compile(f.tunnel); err != nil {
+			return fmt.Errorf("read --filter-tunnel: %w", err)
+		}
 	}
 	if f.function != "" {
 		if s.function, err = probe.CompilePattern(f.function); err != nil {

@@ -39,7 +39,10 @@ type paths struct {
 // tracer, and holds each packet's trace against the way that it must have gone.
 func TestPaths(t *testing.T) {
 	setUpPaths(t)
-	tr := start(t, pathsFilter)
+	inTunnels := launch(t, "--filter-func", few, "--filter-tunnel", "icmp[icmptype] == icmp-echo")
+	tr := launch(t, pathsFilter)
+	inTunnels.waitReady(t)
+	tr.waitReady(t)
 	p := &paths{}
 	for _, tunnel := range tunnels() {
 		ping(t, "pta", tunnel.to, 1)
@@ -65,6 +68,9 @@ func TestPaths(t *testing.T) {
 		checkNothingLost(t, o)
 	}
 	p.journeys = readJourneys(t, o.output())
+	o = inTunnels.stop(t)
+	checkSums(t, o, "file")
+	t.Run("filter of tunnels", func(t *testing.T) { checkTunnelFilter(t, readJourneys(t, o.output())) })
 
 	for _, tunnel := range tunnels() {
 		t.Run(tunnel.name, func(t *testing.T) { checkTunnel(t, p, tunnel) })
