@@ -122,7 +122,13 @@ func checkAround(t *testing.T, j *journey, tn tunnel, from, to string) {
 
 // checkTunnelFilter expects the requests in the tunnels that are not encrypted, and
 // no other packet.
-func checkTunnelFilter(t *testing.T, all []*journey) {
+func checkTunnelFilter(t *testing.T) {
+	_, all := traced(t, func() {
+		ping(t, "psa", routedTo, 1)
+		for _, tn := range tunnels() {
+			ping(t, "pta", tn.to, 1)
+		}
+	}, "--filter-tunnel", "icmp[icmptype] == icmp-echo")
 	var got, want []string
 	for _, tn := range tunnels() {
 		if tn.name != "wireguard" {
