@@ -228,7 +228,8 @@ type classicProbeSettings struct {
 	RawBytesId   uint32
 	Interface    [16]uint8
 	Callees      uint8
-	Pad          [7]uint8
+	HasTunnel    uint8
+	Pad          [2]uint8
 }
 
 type classicSkbCopy struct {

@@ -70,19 +70,6 @@ union transport_header {
 };
 
 /*
- * The address of the network header; 0 when there is none. Before the kernel
- * has set network_header on receive, it is what follows the Ethernet header.
- */
-static __always_inline u64 network_header_of(const struct skb_view *view)
-{
-	if (has_network_header(view))
-		return view->head + view->network_header;
-	if (has_mac_header(view))
-		return view->head + view->mac_header + ETHERNET_HEADER_BYTES;
-	return 0;
-}
-
-/*
  * A value that changes when addresses or ports do (NAT, tunnels), so that
  * facts are read again; equal tuples give equal values. 0: no IP header.
  */

@@ -62,7 +62,9 @@ type Options struct {
 	// structs in kernel_types.h and, with Session, struct ip_options under
 	// their ids. Nil: Load reads all of it, which takes long.
 	KernelTypes *btf.Spec
-	// Filter replaces the bodies of filter_l2 and filter_l3.
+	Tunnel      bool // follow only packets of whose tunnel's content Filter knows more
+	// Filter replaces the bodies of filter_l2 and filter_l3, and with Tunnel those of
+	// tunnel_l2 and tunnel_l3.
 	Filter func(*ebpf.CollectionSpec) error
 }
 
@@ -201,6 +203,7 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 		HasReason:    flag(o.HasReason),
 		EntryOnly:    flag(o.EntryOnly),
 		Callees:      flag(o.Callees),
+		HasTunnel:    flag(o.Tunnel),
 	}
 	if o.Kind == Session {
 		var err error

@@ -5,6 +5,7 @@
 
 #include "maps.h"
 #include "read.h"
+#include "tunnel.h"
 
 #define ETHERNET_HEADER_BYTES 14
 
@@ -43,6 +44,19 @@ static __always_inline int has_mac_header(const struct skb_view *view)
 	if (has_network_header(view))
 		return view->network_header >= (u32)view->mac_header + ETHERNET_HEADER_BYTES;
 	return (u16)(view->mac_header - 1) < 0xfffe;
+}
+
+/*
+ * The address of the network header; 0 when there is none. Before the kernel
+ * has set network_header on receive, it is what follows the Ethernet header.
+ */
+static __always_inline u64 network_header_of(const struct skb_view *view)
+{
+	if (has_network_header(view))
+		return view->head + view->network_header;
+	if (has_mac_header(view))
+		return view->head + view->mac_header + ETHERNET_HEADER_BYTES;
+	return 0;
 }
 
 /* The namespace of the device, else of the socket; 0 when there is neither. */
@@ -101,12 +115,30 @@ static __always_inline int matches_pcap(const struct skb_view *view)
 	return 0;
 }
 
+/* Is the packet in a tunnel, and is what the tunnel carries wanted? */
+static __noinline int matches_tunnel(const struct skb_view *view)
+{
+	u64 ip = network_header_of(view);
+	struct carried inner = {};
+	u32 caplen, wirelen;
+
+	if (ip)
+		find_carried(&inner, ip);
+	if (!inner.at)
+		return 0;
+	caplen = bytes_from(inner.at, view->data, view->len - view->data_len);
+	wirelen = bytes_from(inner.at, view->data, view->len);
+	return inner.l2 ? tunnel_l2(inner.at, caplen, wirelen) : tunnel_l3(inner.at, caplen, wirelen);
+}
+
 static __always_inline int matches(u64 skb)
 {
 	struct skb_view view;
 
 	view_packet(&view, skb);
 	if (!matches_pcap(&view))
+		return 0;
+	if (settings.has_tunnel && !matches_tunnel(&view))
 		return 0;
 	view_state(&view, skb);
 	if (settings.mark_mask && (view.mark & settings.mark_mask) != settings.mark)

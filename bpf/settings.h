@@ -20,7 +20,8 @@ struct probe_settings {
 	u32 raw_bytes_id;  /* struct ip_options, see read.h */
 	u8 interface[16];  /* NUL-padded; at a multiple of 8, as it is compared in two halves */
 	u8 callees;        /* functions without an skb are probed as well */
-	u8 pad[7];
+	u8 has_tunnel;     /* compare what a tunnel carries (tunnel.h) */
+	u8 pad[2];
 };
 
 const volatile struct probe_settings settings = {};

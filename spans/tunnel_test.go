@@ -55,12 +55,15 @@ func tunnelCases() []tunnelCase {
 	return []tunnelCase{
 		{"none", []func(*event.Facts){inPacket}, own, []string{""}},
 		{
-			"sent and received", []func(*event.Facts){inPacket, inVXLAN, inPacket}, within(nil),
+			"sent and received",
+			[]func(*event.Facts){inPacket, inVXLAN, inPacket},
+			within(nil),
 			[]string{"", "encapsulated", "decapsulated"},
 		},
 		{"received", []func(*event.Facts){inVXLAN, inPacket}, within(nil), []string{"", "decapsulated"}},
 		{
-			"passed on", []func(*event.Facts){inVXLAN, func(f *event.Facts) { f.Ifindex++ }},
+			"passed on",
+			[]func(*event.Facts){inVXLAN, func(f *event.Facts) { f.Ifindex++ }},
 			map[string]any{
 				"source.address": "192.0.2.1", "source.port": int64(40000),
 				"destination.address": "192.0.2.2", "destination.port": int64(4789),
@@ -68,22 +71,30 @@ func tunnelCases() []tunnelCase {
 			[]string{"", ""},
 		},
 		{
-			"one in the other", []func(*event.Facts){inPacket, inVXLAN, inWireGuard},
-			within(map[string]any{"otel_kprobe.tunnel.depth": int64(2)}), []string{"", "encapsulated", "encapsulated"},
+			"one in the other",
+			[]func(*event.Facts){inPacket, inVXLAN, inWireGuard},
+			within(map[string]any{"otel_kprobe.tunnel.depth": int64(2)}),
+			[]string{"", "encapsulated", "encapsulated"},
 		},
 		{
-			"received, one in the other", []func(*event.Facts){inWireGuard, inVXLAN, inPacket},
-			within(map[string]any{"otel_kprobe.tunnel.depth": int64(2)}), []string{"", "decapsulated", "decapsulated"},
+			"received, one in the other",
+			[]func(*event.Facts){inWireGuard, inVXLAN, inPacket},
+			within(map[string]any{"otel_kprobe.tunnel.depth": int64(2)}),
+			[]string{"", "decapsulated", "decapsulated"},
 		},
 		{
-			"translated", []func(*event.Facts){inPacket, translated, inVXLAN, translated}, within(nil),
+			"translated",
+			[]func(*event.Facts){inPacket, translated, inVXLAN, translated},
+			within(nil),
 			[]string{"", "", "encapsulated", ""},
 		},
 		{
-			"merged and translated", []func(*event.Facts){inVXLAN, func(f *event.Facts) {
+			"merged and translated",
+			[]func(*event.Facts){inVXLAN, func(f *event.Facts) {
 				translated(f)
 				f.NetworkLen += 5000
-			}}, map[string]any{
+			}},
+			map[string]any{
 				"source.address": "192.0.2.1", "source.port": int64(40000),
 				"destination.address": "192.0.2.2", "destination.port": int64(4789),
 			},

@@ -181,6 +181,7 @@ func TestBadInputOfOthers(t *testing.T) {
 		args       []string
 	}{
 		{"filter that libpcap refuses", badFilter, []string{"packets", "tcp prot 3"}},
+		{"filter of a tunnel that libpcap refuses", badFilter, []string{"packets", "--filter-tunnel", "tcp prot 3"}},
 		{"namespace that does not exist", "no such name", []string{"packets", "--filter-netns", "no-such-namespace"}},
 		{"path that does not exist", "no such file", []string{"packets", "--filter-netns", "/no/such/path"}},
 		{"duration", `invalid duration "long"`, []string{"packets", "--duration", "long"}},

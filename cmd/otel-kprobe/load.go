@@ -155,8 +155,9 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		Extras:     extras,
 		Callees:    s.nonSkb.pattern != nil,
 		Owner:      s.owner,
+		Tunnel:     s.tunnel != nil,
 	}
-	if err := adaptToKernel(&options, s.pcap, types); err != nil {
+	if err := adaptToKernel(&options, s.pcap, s.tunnel, types); err != nil {
 		return nil, err
 	}
 	return bpf.Load(options)
@@ -184,7 +185,7 @@ func readKernelTypes(file string) func() (kernelTypes, error) {
 }
 
 // adaptToKernel sets what depends on the running kernel's BTF.
-func adaptToKernel(o *bpf.Options, pcap *filter.Program, read func() (kernelTypes, error)) error {
+func adaptToKernel(o *bpf.Options, pcap, tunnel *filter.Program, read func() (kernelTypes, error)) error {
 	types, err := read()
 	if err != nil {
 		return err
@@ -202,7 +203,12 @@ func adaptToKernel(o *bpf.Options, pcap *filter.Program, read func() (kernelType
 		}
 		inject.Mode = filter.LoadDirect
 	}
-	o.Filter = func(spec *ebpf.CollectionSpec) error { return filter.Inject(spec, pcap, inject) }
+	o.Filter = func(spec *ebpf.CollectionSpec) error {
+		if err := filter.Inject(spec, pcap, inject); err != nil || tunnel == nil {
+			return err
+		}
+		return filter.InjectTunnel(spec, tunnel, inject)
+	}
 	return nil
 }
 

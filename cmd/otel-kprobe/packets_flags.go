@@ -28,6 +28,7 @@ type packetsFlags struct {
 	mark      string
 	process   string
 	cgroup    string
+	tunnel    string
 	backend   string
 	entryOnly bool
 }
@@ -44,6 +45,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.mark, "filter-mark", "", "follow only packets with this skb mark, `V[/MASK]`")
 	flags.StringVar(&f.process, "filter-process", "", "follow only packets of the sockets that this process uses: a `PID`, or a name as in /proc/PID/comm")
 	flags.StringVar(&f.cgroup, "filter-cgroup", "", "follow only packets of sockets of this cgroup (version 2) and those below it: a `PATH`, or an id")
+	flags.StringVar(&f.tunnel, "filter-tunnel", "", "follow only packets in a tunnel (vxlan, geneve, ipip, gre) that carry what this pcap `EXPRESSION` matches")
 	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
 	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
 	f.extras.register(flags)
@@ -65,6 +67,7 @@ type packetsSettings struct {
 	netns     uint32
 	ifname    string
 	mark      filter.Mark
+	tunnel    *filter.Program // nil: not asked for
 	owner     bpf.OwnerFilter
 	backend   string // "auto" or the name of a probe.Backend
 	entryOnly bool
@@ -106,6 +109,11 @@ func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {
 	}
 	if s.pcap, err = filter.Compile(s.pcapText); err != nil {
 		return err
+	}
+	if f.tunnel != "" {
+		if s.tunnel, err = filter.Compile(f.tunnel); err != nil {
+			return fmt.Errorf("read --filter-tunnel: %w", err)
+		}
 	}
 	if f.function != "" {
 		if s.function, err = probe.CompilePattern(f.function); err != nil {

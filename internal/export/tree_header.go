@@ -21,6 +21,7 @@ func (w *tree) appendHeader(dst []byte, t *spans.Trace, width int) []byte {
 			w.field(bold, string(w.appendTuple(nil, f)))
 		}
 		w.field(plain, string(appendDetails(nil, f)))
+		w.field(plain, string(w.appendTunnel(nil, t)))
 	}
 	w.field(plain, string(w.appendInterfaces(nil, t)))
 	w.field(plain, string(w.appendProcesses(nil, t)))

@@ -21,6 +21,13 @@ const (
 	SymbolL3 = "filter_l3"
 )
 
+// Symbols of the subprograms that [InjectTunnel] replaces: of the same kind, for
+// the packet that a tunnel carries.
+const (
+	SymbolTunnelL2 = "tunnel_l2"
+	SymbolTunnelL3 = "tunnel_l3"
+)
+
 // ErrNoFilter is wrapped by the error of [Inject] when no program calls a
 // filter subprogram.
 var ErrNoFilter = errors.New("no program contains a filter subprogram")
@@ -29,7 +36,16 @@ var ErrNoFilter = errors.New("no program contains a filter subprogram")
 // spec that has them. It must run before the spec is loaded and may run again
 // with another filter. On error spec is unchanged.
 func Inject(spec *ebpf.CollectionSpec, p *Program, o Options) error {
-	bodies, err := translateAll(p, o)
+	return injectAs(spec, p, o, SymbolL2, SymbolL3)
+}
+
+// InjectTunnel is [Inject] for tunnel_l2 and tunnel_l3.
+func InjectTunnel(spec *ebpf.CollectionSpec, p *Program, o Options) error {
+	return injectAs(spec, p, o, SymbolTunnelL2, SymbolTunnelL3)
+}
+
+func injectAs(spec *ebpf.CollectionSpec, p *Program, o Options, symbolL2, symbolL3 string) error {
+	bodies, err := translateAll(p, o, symbolL2, symbolL3)
 	if err != nil {
 		return err
 	}
@@ -54,7 +70,7 @@ func Inject(spec *ebpf.CollectionSpec, p *Program, o Options) error {
 
 // InjectProgram is [Inject] for a single program.
 func InjectProgram(spec *ebpf.ProgramSpec, p *Program, o Options) error {
-	bodies, err := translateAll(p, o)
+	bodies, err := translateAll(p, o, SymbolL2, SymbolL3)
 	if err != nil {
 		return err
 	}
@@ -70,9 +86,9 @@ func InjectProgram(spec *ebpf.ProgramSpec, p *Program, o Options) error {
 }
 
 // translateAll returns the translated bodies by symbol.
-func translateAll(p *Program, o Options) (map[string]asm.Instructions, error) {
+func translateAll(p *Program, o Options, symbolL2, symbolL3 string) (map[string]asm.Instructions, error) {
 	bodies := make(map[string]asm.Instructions)
-	for symbol, layer := range map[string]Layer{SymbolL2: L2, SymbolL3: L3} {
+	for symbol, layer := range map[string]Layer{symbolL2: L2, symbolL3: L3} {
 		body, err := p.Instructions(layer, o)
 		if err != nil {
 			return nil, err

@@ -80,6 +80,30 @@ func TestInject(t *testing.T) {
 	}
 }
 
+func TestInjectTunnel(t *testing.T) {
+	prog := caller()
+	prog.Instructions = append(prog.Instructions, function(SymbolTunnelL2, 10)...)
+	prog.Instructions = append(prog.Instructions, function(SymbolTunnelL3, 11)...)
+	spec := &ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{"prog": prog}}
+	if err := InjectTunnel(spec, &Program{Expression: "x", L2: rejectAll()}, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int64{}
+	for i, ins := range prog.Instructions {
+		if ins.Symbol() != "" && i > 0 {
+			got[ins.Symbol()] = ins.Constant
+		}
+	}
+	want := map[string]int64{SymbolL2: 7, "other": 8, SymbolL3: 9, SymbolTunnelL2: 0, SymbolTunnelL3: 1}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("results by subprogram (-want +got):\n%s", diff)
+	}
+	bare := &ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{"prog": caller()}}
+	if err := InjectTunnel(bare, &Program{}, Options{}); !errors.Is(err, ErrNoFilter) {
+		t.Errorf("programs without the subprograms: error %v", err)
+	}
+}
+
 func TestInjectErrors(t *testing.T) {
 	none := &ebpf.ProgramSpec{Name: "none", Instructions: function("none", 1)}
 	if err := InjectProgram(none, &Program{}, Options{}); !errors.Is(err, ErrNoFilter) {

@@ -47,7 +47,7 @@ func (n *NetNSNames) Name(inode uint32) string {
 
 // read adds the namespaces that there are by now.
 func (n *NetNSNames) read() {
-	if inode, err := inodeOf(filepath.Join(n.proc, "self/ns/net")); err == nil {
+	if inode, err := inodeOf(n.proc + "/self/ns/net"); err == nil {
 		n.add(inode, "")
 	}
 	entries, err := os.ReadDir(n.dir)
@@ -75,7 +75,7 @@ func (n *NetNSNames) readOwners() {
 		if err != nil {
 			continue
 		}
-		inode, err := inodeOf(filepath.Join(n.proc, e.Name(), "ns/net"))
+		inode, err := inodeOf(filepath.Join(n.proc, e.Name()) + "/ns/net")
 		if err != nil {
 			continue
 		}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -136,7 +135,7 @@ func lonePing(t *testing.T) string {
 		_ = owner.Process.Kill() // it is there: nobody has waited for it
 		_ = owner.Wait()         // killed
 	})
-	comm := filepath.Join("/proc", pid, "comm")
+	comm := "/proc/" + pid + "/comm"
 	for range 100 {
 		if text, err := os.ReadFile(comm); err == nil && strings.TrimSpace(string(text)) == "sleep" {
 			break

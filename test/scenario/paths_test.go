@@ -36,7 +36,8 @@ type paths struct {
 }
 
 // TestPaths sends packets through the networks that a host has every day, under one
-// tracer, and holds each packet's trace against the way that it must have gone.
+// tracer, and holds each packet's trace against the way that it must have gone. What
+// is in tunnels is sent once more, to a filter of tunnels.
 func TestPaths(t *testing.T) {
 	setUpPaths(t)
 	tr := start(t, pathsFilter)
@@ -77,6 +78,7 @@ func TestPaths(t *testing.T) {
 	}
 	t.Run("full socket", func(t *testing.T) { checkFullSocket(t, p) })
 	t.Run("late interface", func(t *testing.T) { checkLone(t, p) })
+	t.Run("filter of tunnels", checkTunnelFilter)
 	t.Run("nothing left behind", checkClean)
 }
 

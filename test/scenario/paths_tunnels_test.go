@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -116,5 +117,31 @@ func checkAround(t *testing.T, j *journey, tn tunnel, from, to string) {
 	}
 	if !slices.Equal(changes, order) {
 		t.Errorf("%s: the tunnel's header comes and goes as %v, want %v", j, changes, order)
+	}
+}
+
+// checkTunnelFilter expects the requests in the tunnels that are not encrypted, and
+// no other packet.
+func checkTunnelFilter(t *testing.T) {
+	_, all := traced(t, func() {
+		ping(t, "psa", routedTo, 1)
+		for _, tn := range tunnels() {
+			ping(t, "pta", tn.to, 1)
+		}
+	}, "--filter-tunnel", "icmp[icmptype] == icmp-echo")
+	var got, want []string
+	for _, tn := range tunnels() {
+		if tn.name != "wireguard" {
+			want = append(want, tn.name+" 8 "+tn.from+" → "+tn.to)
+		}
+	}
+	for _, j := range all {
+		r := j.root
+		got = append(got, r.text("otel_kprobe.tunnel.protocol")+" "+strconv.FormatInt(r.number("otel_kprobe.icmp.type"), 10)+
+			" "+r.text("source.address")+" → "+r.text("destination.address"))
+		checkOrder(t, j, "ip_output", "veth_xmit", "ip_rcv", "icmp_rcv")
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("packets in tunnels (-want +got):\n%s", diff)
 	}
 }
