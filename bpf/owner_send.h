@@ -13,10 +13,10 @@ static __noinline void send_owner(struct tracked_skb *state, u64 skb, u64 sock)
 	struct cpu_state *cpu = this_cpu_state();
 	struct socket_owner *owner;
 	struct owner_record *record;
+	u64 full = full_sock(sock);
 
 	state->sock = sock;
-	sock = full_sock(sock);
-	if (!cpu || !sock)
+	if (!cpu)
 		return;
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
@@ -29,14 +29,14 @@ static __noinline void send_owner(struct tracked_skb *state, u64 skb, u64 sock)
 	record->journey = state->journey;
 	record->skb = skb;
 	record->at_mono_ns = bpf_ktime_get_ns();
-	record->sock = sock;
-	if (is_kernel_sock(sock)) {
+	record->sock = full ? full : sock;
+	if (!full || is_kernel_sock(full)) {
 		record->flags = OWNER_KERNEL;
 		bpf_ringbuf_submit(record, record_flag(cpu));
 		return;
 	}
-	record->cgroup = BPF_CORE_READ(cgroup_of(sock), kn, id);
-	owner = bpf_map_lookup_elem(&owners, &sock);
+	record->cgroup = BPF_CORE_READ(cgroup_of(full), kn, id);
+	owner = bpf_map_lookup_elem(&owners, &full);
 	if (owner) {
 		record->flags = OWNER_PROCESS;
 		record->tgid = owner->tgid;

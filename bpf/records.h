@@ -215,7 +215,7 @@ struct link_record {
 /* Flags of struct owner_record. */
 enum owner_flag {
 	OWNER_PROCESS = 1 << 0, /* tgid, tid and comm are known */
-	OWNER_KERNEL = 1 << 1,  /* the kernel's own socket: nobody's */
+	OWNER_KERNEL = 1 << 1,  /* the kernel's own socket, or a connection in TIME_WAIT: nobody's */
 };
 
 /* The socket that an skb belongs to from now on, and who uses that. */

@@ -7,8 +7,9 @@ const (
 	// OwnerProcess says that TGID, TID and Comm are known: a thread used the
 	// socket while the program watched.
 	OwnerProcess OwnerFlags = 1 << 0
-	// OwnerKernel marks a socket of the kernel's own (of ICMP, of a tunnel): it is
-	// nobody's.
+	// OwnerKernel marks a socket of the kernel's own (of ICMP, of a tunnel), and a
+	// connection in TIME_WAIT, of which the kernel keeps no more than it needs to
+	// answer: they are nobody's.
 	OwnerKernel OwnerFlags = 1 << 1
 )
 

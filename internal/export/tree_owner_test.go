@@ -36,7 +36,8 @@ func TestHeaderNamesOwners(t *testing.T) {
 		},
 		{"received", "ip_rcv", []event.Owner{owner(60, "nginx", 80, 5)}, "for nginx[80] in container 0123456789ab  "},
 		{
-			"received, of a socket that nobody used", "ip_rcv", []event.Owner{{AtMonoNs: packetStartNs + 60, Cgroup: 5}},
+			"received, of a socket that nobody used", "ip_rcv",
+			[]event.Owner{{AtMonoNs: packetStartNs + 60, Cgroup: 5}},
 			"for container 0123456789ab  ",
 		},
 	} {

@@ -29,22 +29,26 @@ func TestOwners(t *testing.T) {
 		{
 			"in the order of time",
 			[]event.Event{start(7, 10), owner(7, 1, 11), owner(7, 3, 40), owner(7, 2, 30), frame(7, 12, 20), end(7, 50, 1)},
-			0, []result{{Socks: []uint64{1, 2, 3}}},
+			0,
+			[]result{{Socks: []uint64{1, 2, 3}}},
 		},
 		{
 			"before the start came",
 			[]event.Event{owner(7, 1, 11), start(7, 10), frame(7, 12, 20), end(7, 50, 1)},
-			0, []result{{Socks: []uint64{1}}},
+			0,
+			[]result{{Socks: []uint64{1}}},
 		},
 		{
 			"too many",
 			[]event.Event{start(7, 10), owner(7, 1, 11), owner(7, 2, 12), owner(7, 3, 13), frame(7, 14, 20), end(7, 50, 1)},
-			2, []result{{Socks: []uint64{1, 2}, Evicted: true}},
+			2,
+			[]result{{Socks: []uint64{1, 2}, Evicted: true}},
 		},
 		{
 			"when the journey was emitted",
 			[]event.Event{start(7, 10), frame(7, 12, 20), end(7, 50, 1), owner(7, 1, 60)},
-			0, []result{{}},
+			0,
+			[]result{{}},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
