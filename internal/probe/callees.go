@@ -51,10 +51,20 @@ func traceableName(line []byte, withAddrs bool) (name, module []byte) {
 	return name, bytes.Trim(module, " []")
 }
 
+// ownRules name functions without an skb that run whenever one of our programs
+// does: each hit would be one that the kernel leaves out and counts as missed.
+func ownRules() ruleSet {
+	const own = "runs for our own probes"
+	return compileRules([][2]string{
+		{`(__)?htab_.*|(percpu_)?array_map_.*|(__)?bpf_(get|ktime|loop|map|probe_read|ringbuf|session)_.*`, own},
+		{`(arch_)?(fprobe|kprobe|kretprobe|rethook)_.*|ftrace_.*|perf_.*|trace_call_bpf`, own},
+	})
+}
+
 // decideCallee turns the sighting of a function without an skb into a function
 // or a reason.
-func (s *selector) decideCallee(w *sighting, excluded ruleSet) {
-	if reason := w.skipCallee(excluded); reason != "" {
+func (s *selector) decideCallee(w *sighting, excluded, own ruleSet) {
+	if reason := w.skipCallee(excluded, own); reason != "" {
 		s.out.SkippedCallees = append(s.out.SkippedCallees, Skipped{w.Name, w.Module, reason})
 		return
 	}
@@ -65,10 +75,12 @@ func (s *selector) decideCallee(w *sighting, excluded ruleSet) {
 
 // skipCallee is skip without what an argument asks for: of a function that the
 // compiler changed nothing is read but that it runs.
-func (w *sighting) skipCallee(excluded ruleSet) string {
+func (w *sighting) skipCallee(excluded, own ruleSet) string {
 	switch {
 	case excluded.reason(w.Name) != "":
 		return excluded.reason(w.Name)
+	case own.reason(w.Name) != "":
+		return own.reason(w.Name)
 	case w.blacklisted:
 		return "blacklisted for kprobes by the kernel"
 	case w.seen().times > 1 || w.symbols > 1:

@@ -93,6 +93,19 @@ func TestSelectCalleesOldKernel(t *testing.T) {
 	}
 }
 
+func TestOwnRules(t *testing.T) {
+	own := ownRules()
+	for name, want := range map[string]bool{
+		"htab_map_update_elem": true, "__htab_map_lookup_elem": true, "bpf_ringbuf_submit": true, "bpf_get_current_comm": true,
+		"fprobe_entry": true, "kprobe_dispatcher": true, "trace_call_bpf": true, "arch_rethook_prepare": true,
+		"bpf_lsm_socket_sendmsg": false, "fib_table_lookup": false, "get_perf_counters": false, "htable_find": false,
+	} {
+		if got := own.reason(name) != ""; got != want {
+			t.Errorf("%s is our own: %t, want %t", name, got, want)
+		}
+	}
+}
+
 func TestUsableCallees(t *testing.T) {
 	tests := []struct {
 		name      string

@@ -149,14 +149,14 @@ func scanModules(scanner *Scanner, btfDir string) ([]Candidate, error) {
 
 // decide turns every sighting into a function or a reason.
 func (s *selector) decide() {
-	noStart, excluded := noStartRules(), excludedRules()
+	noStart, excluded, own := noStartRules(), excludedRules(), ownRules()
 	for _, ws := range s.wanted {
 		for _, w := range ws {
 			if w.Assumed && w.seen().times == 0 {
 				continue
 			}
 			if len(w.Skbs) == 0 {
-				s.decideCallee(w, excluded)
+				s.decideCallee(w, excluded, own)
 				continue
 			}
 			arg := w.arg()
