@@ -8,6 +8,7 @@
  * the returns, and a map joins them.
  */
 #include "frame.h"
+#include "traced.h"
 
 #define MAX_OPEN_FRAMES 16384
 #define MAX_TAIL_CALLS 16

@@ -108,11 +108,25 @@ type classicFrameRecord struct {
 	Ordinal     uint32
 }
 
+type classicLastSkbs struct {
+	_     structs.HostLayout
+	Skbs  [4]uint64
+	Count uint64
+}
+
 type classicOpenFrames struct {
 	_       structs.HostLayout
 	Count   uint32
 	Pad     uint32
 	Cookies [16]uint64
+}
+
+type classicOpenRun struct {
+	_        structs.HostLayout
+	Frame    classicFrameRecord
+	Facts    uint32
+	IsBuffer uint8
+	Pad      [3]uint8
 }
 
 type classicOwnFlow struct {
@@ -140,6 +154,13 @@ type classicProbeSettings struct {
 	Interface    [16]uint8
 }
 
+type classicRunScratch struct {
+	_           structs.HostLayout
+	Stack       uint64
+	NextJourney uint64
+	Run         classicOpenRun
+}
+
 type classicSkbCopy struct {
 	_     structs.HostLayout
 	Bytes [232]uint8
@@ -152,6 +173,17 @@ type classicSlot struct {
 	Clones     uint8
 	Pad        [2]uint8
 	Frame      classicFrameRecord
+}
+
+type classicTrackedBuffer struct {
+	_          structs.HostLayout
+	Journey    uint64
+	Buffer     uint64
+	SeenMonoNs uint64
+	Action     uint32
+	Entered    uint32
+	Facts      uint32
+	Pad        uint32
 }
 
 type classicTrackedSkb struct {
@@ -170,10 +202,14 @@ type classicTrackedSkb struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	classicMapBuffers         = "buffers"
 	classicMapCpuStates       = "cpu_states"
+	classicMapLastSkbs        = "last_skbs"
 	classicMapOpenFrames      = "open_frames"
+	classicMapOpenRuns        = "open_runs"
 	classicMapOwnFlows        = "own_flows"
 	classicMapRing            = "ring"
+	classicMapRunScratches    = "run_scratches"
 	classicMapSkbCopies       = "skb_copies"
 	classicMapSlots           = "slots"
 	classicMapTracked         = "tracked"
@@ -183,6 +219,7 @@ const (
 	classicProgEndFreed       = "end_freed"
 	classicProgEndMerged      = "end_merged"
 	classicProgEvict          = "evict"
+	classicProgForgetBuffer   = "forget_buffer"
 	classicProgIndirect0      = "indirect_0"
 	classicProgIndirect1      = "indirect_1"
 	classicProgIndirect2      = "indirect_2"
@@ -203,14 +240,21 @@ const (
 	classicProgPlain3         = "plain_3"
 	classicProgPlain4         = "plain_4"
 	classicProgPlain5         = "plain_5"
+	classicProgRunLeave       = "run_leave"
+	classicProgTcEnter        = "tc_enter"
+	classicProgXdpEnter       = "xdp_enter"
 	classicVarCloneRecordType = "clone_record_type"
 	classicVarEndRecordType   = "end_record_type"
 	classicVarFactsRecordType = "facts_record_type"
 	classicVarFrameRecordType = "frame_record_type"
 	classicVarLive            = "live"
 	classicVarOpenCount       = "open_count"
+	classicVarOpenRunCount    = "open_run_count"
 	classicVarSettings        = "settings"
 	classicVarShedMonoNs      = "shed_mono_ns"
+	classicVarTraceXdp        = "trace_xdp"
+	classicVarTracedFunc      = "traced_func"
+	classicVarWaitingBuffers  = "waiting_buffers"
 )
 
 // loadClassic returns the embedded CollectionSpec for classic.
@@ -255,45 +299,53 @@ type classicSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicProgramSpecs struct {
-	Clones0     *ebpf.ProgramSpec `ebpf:"clones_0"`
-	ConsumeSkb  *ebpf.ProgramSpec `ebpf:"consume_skb"`
-	EndDeferred *ebpf.ProgramSpec `ebpf:"end_deferred"`
-	EndFreed    *ebpf.ProgramSpec `ebpf:"end_freed"`
-	EndMerged   *ebpf.ProgramSpec `ebpf:"end_merged"`
-	Evict       *ebpf.ProgramSpec `ebpf:"evict"`
-	Indirect0   *ebpf.ProgramSpec `ebpf:"indirect_0"`
-	Indirect1   *ebpf.ProgramSpec `ebpf:"indirect_1"`
-	Indirect2   *ebpf.ProgramSpec `ebpf:"indirect_2"`
-	Indirect3   *ebpf.ProgramSpec `ebpf:"indirect_3"`
-	Indirect4   *ebpf.ProgramSpec `ebpf:"indirect_4"`
-	Indirect5   *ebpf.ProgramSpec `ebpf:"indirect_5"`
-	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
-	Leave       *ebpf.ProgramSpec `ebpf:"leave"`
-	NoStart0    *ebpf.ProgramSpec `ebpf:"no_start_0"`
-	NoStart1    *ebpf.ProgramSpec `ebpf:"no_start_1"`
-	NoStart2    *ebpf.ProgramSpec `ebpf:"no_start_2"`
-	NoStart3    *ebpf.ProgramSpec `ebpf:"no_start_3"`
-	NoStart4    *ebpf.ProgramSpec `ebpf:"no_start_4"`
-	NoStart5    *ebpf.ProgramSpec `ebpf:"no_start_5"`
-	Plain0      *ebpf.ProgramSpec `ebpf:"plain_0"`
-	Plain1      *ebpf.ProgramSpec `ebpf:"plain_1"`
-	Plain2      *ebpf.ProgramSpec `ebpf:"plain_2"`
-	Plain3      *ebpf.ProgramSpec `ebpf:"plain_3"`
-	Plain4      *ebpf.ProgramSpec `ebpf:"plain_4"`
-	Plain5      *ebpf.ProgramSpec `ebpf:"plain_5"`
+	Clones0      *ebpf.ProgramSpec `ebpf:"clones_0"`
+	ConsumeSkb   *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	EndDeferred  *ebpf.ProgramSpec `ebpf:"end_deferred"`
+	EndFreed     *ebpf.ProgramSpec `ebpf:"end_freed"`
+	EndMerged    *ebpf.ProgramSpec `ebpf:"end_merged"`
+	Evict        *ebpf.ProgramSpec `ebpf:"evict"`
+	ForgetBuffer *ebpf.ProgramSpec `ebpf:"forget_buffer"`
+	Indirect0    *ebpf.ProgramSpec `ebpf:"indirect_0"`
+	Indirect1    *ebpf.ProgramSpec `ebpf:"indirect_1"`
+	Indirect2    *ebpf.ProgramSpec `ebpf:"indirect_2"`
+	Indirect3    *ebpf.ProgramSpec `ebpf:"indirect_3"`
+	Indirect4    *ebpf.ProgramSpec `ebpf:"indirect_4"`
+	Indirect5    *ebpf.ProgramSpec `ebpf:"indirect_5"`
+	KfreeSkb     *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	Leave        *ebpf.ProgramSpec `ebpf:"leave"`
+	NoStart0     *ebpf.ProgramSpec `ebpf:"no_start_0"`
+	NoStart1     *ebpf.ProgramSpec `ebpf:"no_start_1"`
+	NoStart2     *ebpf.ProgramSpec `ebpf:"no_start_2"`
+	NoStart3     *ebpf.ProgramSpec `ebpf:"no_start_3"`
+	NoStart4     *ebpf.ProgramSpec `ebpf:"no_start_4"`
+	NoStart5     *ebpf.ProgramSpec `ebpf:"no_start_5"`
+	Plain0       *ebpf.ProgramSpec `ebpf:"plain_0"`
+	Plain1       *ebpf.ProgramSpec `ebpf:"plain_1"`
+	Plain2       *ebpf.ProgramSpec `ebpf:"plain_2"`
+	Plain3       *ebpf.ProgramSpec `ebpf:"plain_3"`
+	Plain4       *ebpf.ProgramSpec `ebpf:"plain_4"`
+	Plain5       *ebpf.ProgramSpec `ebpf:"plain_5"`
+	RunLeave     *ebpf.ProgramSpec `ebpf:"run_leave"`
+	TcEnter      *ebpf.ProgramSpec `ebpf:"tc_enter"`
+	XdpEnter     *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
 
 // classicMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicMapSpecs struct {
-	CpuStates  *ebpf.MapSpec `ebpf:"cpu_states"`
-	OpenFrames *ebpf.MapSpec `ebpf:"open_frames"`
-	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
-	Ring       *ebpf.MapSpec `ebpf:"ring"`
-	SkbCopies  *ebpf.MapSpec `ebpf:"skb_copies"`
-	Slots      *ebpf.MapSpec `ebpf:"slots"`
-	Tracked    *ebpf.MapSpec `ebpf:"tracked"`
+	Buffers      *ebpf.MapSpec `ebpf:"buffers"`
+	CpuStates    *ebpf.MapSpec `ebpf:"cpu_states"`
+	LastSkbs     *ebpf.MapSpec `ebpf:"last_skbs"`
+	OpenFrames   *ebpf.MapSpec `ebpf:"open_frames"`
+	OpenRuns     *ebpf.MapSpec `ebpf:"open_runs"`
+	OwnFlows     *ebpf.MapSpec `ebpf:"own_flows"`
+	Ring         *ebpf.MapSpec `ebpf:"ring"`
+	RunScratches *ebpf.MapSpec `ebpf:"run_scratches"`
+	SkbCopies    *ebpf.MapSpec `ebpf:"skb_copies"`
+	Slots        *ebpf.MapSpec `ebpf:"slots"`
+	Tracked      *ebpf.MapSpec `ebpf:"tracked"`
 }
 
 // classicVariableSpecs contains global variables before they are loaded into the kernel.
@@ -306,8 +358,12 @@ type classicVariableSpecs struct {
 	FrameRecordType *ebpf.VariableSpec `ebpf:"frame_record_type"`
 	Live            *ebpf.VariableSpec `ebpf:"live"`
 	OpenCount       *ebpf.VariableSpec `ebpf:"open_count"`
+	OpenRunCount    *ebpf.VariableSpec `ebpf:"open_run_count"`
 	Settings        *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs      *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
+	TraceXdp        *ebpf.VariableSpec `ebpf:"trace_xdp"`
+	TracedFunc      *ebpf.VariableSpec `ebpf:"traced_func"`
+	WaitingBuffers  *ebpf.VariableSpec `ebpf:"waiting_buffers"`
 }
 
 // classicObjects contains all objects after they have been loaded into the kernel.
@@ -330,21 +386,29 @@ func (o *classicObjects) Close() error {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicMaps struct {
-	CpuStates  *ebpf.Map `ebpf:"cpu_states"`
-	OpenFrames *ebpf.Map `ebpf:"open_frames"`
-	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
-	Ring       *ebpf.Map `ebpf:"ring"`
-	SkbCopies  *ebpf.Map `ebpf:"skb_copies"`
-	Slots      *ebpf.Map `ebpf:"slots"`
-	Tracked    *ebpf.Map `ebpf:"tracked"`
+	Buffers      *ebpf.Map `ebpf:"buffers"`
+	CpuStates    *ebpf.Map `ebpf:"cpu_states"`
+	LastSkbs     *ebpf.Map `ebpf:"last_skbs"`
+	OpenFrames   *ebpf.Map `ebpf:"open_frames"`
+	OpenRuns     *ebpf.Map `ebpf:"open_runs"`
+	OwnFlows     *ebpf.Map `ebpf:"own_flows"`
+	Ring         *ebpf.Map `ebpf:"ring"`
+	RunScratches *ebpf.Map `ebpf:"run_scratches"`
+	SkbCopies    *ebpf.Map `ebpf:"skb_copies"`
+	Slots        *ebpf.Map `ebpf:"slots"`
+	Tracked      *ebpf.Map `ebpf:"tracked"`
 }
 
 func (m *classicMaps) Close() error {
 	return _ClassicClose(
+		m.Buffers,
 		m.CpuStates,
+		m.LastSkbs,
 		m.OpenFrames,
+		m.OpenRuns,
 		m.OwnFlows,
 		m.Ring,
+		m.RunScratches,
 		m.SkbCopies,
 		m.Slots,
 		m.Tracked,
@@ -361,40 +425,48 @@ type classicVariables struct {
 	FrameRecordType *ebpf.Variable `ebpf:"frame_record_type"`
 	Live            *ebpf.Variable `ebpf:"live"`
 	OpenCount       *ebpf.Variable `ebpf:"open_count"`
+	OpenRunCount    *ebpf.Variable `ebpf:"open_run_count"`
 	Settings        *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs      *ebpf.Variable `ebpf:"shed_mono_ns"`
+	TraceXdp        *ebpf.Variable `ebpf:"trace_xdp"`
+	TracedFunc      *ebpf.Variable `ebpf:"traced_func"`
+	WaitingBuffers  *ebpf.Variable `ebpf:"waiting_buffers"`
 }
 
 // classicPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicPrograms struct {
-	Clones0     *ebpf.Program `ebpf:"clones_0"`
-	ConsumeSkb  *ebpf.Program `ebpf:"consume_skb"`
-	EndDeferred *ebpf.Program `ebpf:"end_deferred"`
-	EndFreed    *ebpf.Program `ebpf:"end_freed"`
-	EndMerged   *ebpf.Program `ebpf:"end_merged"`
-	Evict       *ebpf.Program `ebpf:"evict"`
-	Indirect0   *ebpf.Program `ebpf:"indirect_0"`
-	Indirect1   *ebpf.Program `ebpf:"indirect_1"`
-	Indirect2   *ebpf.Program `ebpf:"indirect_2"`
-	Indirect3   *ebpf.Program `ebpf:"indirect_3"`
-	Indirect4   *ebpf.Program `ebpf:"indirect_4"`
-	Indirect5   *ebpf.Program `ebpf:"indirect_5"`
-	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
-	Leave       *ebpf.Program `ebpf:"leave"`
-	NoStart0    *ebpf.Program `ebpf:"no_start_0"`
-	NoStart1    *ebpf.Program `ebpf:"no_start_1"`
-	NoStart2    *ebpf.Program `ebpf:"no_start_2"`
-	NoStart3    *ebpf.Program `ebpf:"no_start_3"`
-	NoStart4    *ebpf.Program `ebpf:"no_start_4"`
-	NoStart5    *ebpf.Program `ebpf:"no_start_5"`
-	Plain0      *ebpf.Program `ebpf:"plain_0"`
-	Plain1      *ebpf.Program `ebpf:"plain_1"`
-	Plain2      *ebpf.Program `ebpf:"plain_2"`
-	Plain3      *ebpf.Program `ebpf:"plain_3"`
-	Plain4      *ebpf.Program `ebpf:"plain_4"`
-	Plain5      *ebpf.Program `ebpf:"plain_5"`
+	Clones0      *ebpf.Program `ebpf:"clones_0"`
+	ConsumeSkb   *ebpf.Program `ebpf:"consume_skb"`
+	EndDeferred  *ebpf.Program `ebpf:"end_deferred"`
+	EndFreed     *ebpf.Program `ebpf:"end_freed"`
+	EndMerged    *ebpf.Program `ebpf:"end_merged"`
+	Evict        *ebpf.Program `ebpf:"evict"`
+	ForgetBuffer *ebpf.Program `ebpf:"forget_buffer"`
+	Indirect0    *ebpf.Program `ebpf:"indirect_0"`
+	Indirect1    *ebpf.Program `ebpf:"indirect_1"`
+	Indirect2    *ebpf.Program `ebpf:"indirect_2"`
+	Indirect3    *ebpf.Program `ebpf:"indirect_3"`
+	Indirect4    *ebpf.Program `ebpf:"indirect_4"`
+	Indirect5    *ebpf.Program `ebpf:"indirect_5"`
+	KfreeSkb     *ebpf.Program `ebpf:"kfree_skb"`
+	Leave        *ebpf.Program `ebpf:"leave"`
+	NoStart0     *ebpf.Program `ebpf:"no_start_0"`
+	NoStart1     *ebpf.Program `ebpf:"no_start_1"`
+	NoStart2     *ebpf.Program `ebpf:"no_start_2"`
+	NoStart3     *ebpf.Program `ebpf:"no_start_3"`
+	NoStart4     *ebpf.Program `ebpf:"no_start_4"`
+	NoStart5     *ebpf.Program `ebpf:"no_start_5"`
+	Plain0       *ebpf.Program `ebpf:"plain_0"`
+	Plain1       *ebpf.Program `ebpf:"plain_1"`
+	Plain2       *ebpf.Program `ebpf:"plain_2"`
+	Plain3       *ebpf.Program `ebpf:"plain_3"`
+	Plain4       *ebpf.Program `ebpf:"plain_4"`
+	Plain5       *ebpf.Program `ebpf:"plain_5"`
+	RunLeave     *ebpf.Program `ebpf:"run_leave"`
+	TcEnter      *ebpf.Program `ebpf:"tc_enter"`
+	XdpEnter     *ebpf.Program `ebpf:"xdp_enter"`
 }
 
 func (p *classicPrograms) Close() error {
@@ -405,6 +477,7 @@ func (p *classicPrograms) Close() error {
 		p.EndFreed,
 		p.EndMerged,
 		p.Evict,
+		p.ForgetBuffer,
 		p.Indirect0,
 		p.Indirect1,
 		p.Indirect2,
@@ -425,6 +498,9 @@ func (p *classicPrograms) Close() error {
 		p.Plain3,
 		p.Plain4,
 		p.Plain5,
+		p.RunLeave,
+		p.TcEnter,
+		p.XdpEnter,
 	)
 }
 

@@ -11,6 +11,7 @@
 #ifndef OTEL_KPROBE_FRAME_H
 #define OTEL_KPROBE_FRAME_H
 
+#include "buffers.h"
 #include "modes.h"
 #include "track.h"
 #include <bpf/bpf_tracing.h>
@@ -123,6 +124,8 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 
 	if (!cpu || !state)
 		return 0;
+	if (trace_xdp)
+		note_last_skb(skb);
 	view_skb(&view, skb);
 	tid = bpf_get_current_pid_tgid();
 	refresh_facts(cpu, state, &view, skb, tid);
@@ -157,6 +160,8 @@ static __always_inline u64 enter_frame(struct pt_regs *ctx, u64 skb, u32 mode)
 		return 0;
 	if (live)
 		state = bpf_map_lookup_elem(&tracked, &skb);
+	if (trace_xdp && !state && !(mode & MODE_NO_START))
+		state = join_buffer(skb);
 	if (!state) {
 		if (mode & MODE_NO_START || !matches(skb))
 			return 0;

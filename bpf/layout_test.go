@@ -27,6 +27,8 @@ func layouts() map[string]any {
 		"slot":           classicSlot{},
 		"cpu_state":      classicCpuState{},
 		"own_flow":       classicOwnFlow{},
+		"tracked_buffer": classicTrackedBuffer{},
+		"open_run":       classicOpenRun{},
 	}
 }
 

@@ -58,6 +58,8 @@ type Options struct {
 	// structs in kernel_types.h and, with Session, struct ip_options under
 	// their ids. Nil: Load reads all of it, which takes long.
 	KernelTypes *btf.Spec
+	TraceTC     bool // NewRunTracer will be asked for tc programs
+	TraceXDP    bool // … for XDP programs; follows packets from before they have an skb
 	// Filter replaces the bodies of filter_l2 and filter_l3.
 	Filter func(*ebpf.CollectionSpec) error
 }
@@ -125,7 +127,7 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 	}
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
 	spec.Maps["slots"].MaxEntries = uint32(slotsPerCPU * o.CPUs)
-	return spec, nil
+	return spec, applyTrace(spec, o)
 }
 
 // keepPrograms drops the programs that are not asked for and sets the attach

@@ -10,6 +10,7 @@
 #define DIRECT
 #include "ends.h"
 #include "frame.h"
+#include "traced.h"
 
 /*
  * Both kfuncs took no argument when they came; since Linux 7.0 they take the

@@ -26,9 +26,13 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	sessionMapBuffers            = "buffers"
 	sessionMapCpuStates          = "cpu_states"
+	sessionMapLastSkbs           = "last_skbs"
+	sessionMapOpenRuns           = "open_runs"
 	sessionMapOwnFlows           = "own_flows"
 	sessionMapRing               = "ring"
+	sessionMapRunScratches       = "run_scratches"
 	sessionMapSlots              = "slots"
 	sessionMapTracked            = "tracked"
 	sessionProgConsumeSkb        = "consume_skb"
@@ -36,15 +40,23 @@ const (
 	sessionProgEndFreed          = "end_freed"
 	sessionProgEndMerged         = "end_merged"
 	sessionProgEvict             = "evict"
+	sessionProgForgetBuffer      = "forget_buffer"
 	sessionProgKfreeSkb          = "kfree_skb"
 	sessionProgProbe             = "probe"
+	sessionProgRunLeave          = "run_leave"
+	sessionProgTcEnter           = "tc_enter"
+	sessionProgXdpEnter          = "xdp_enter"
 	sessionVarFunctionModeType   = "function_mode_type"
 	sessionVarLive               = "live"
 	sessionVarModes              = "modes"
 	sessionVarModesDisplacements = "modes_displacements"
 	sessionVarModesMultiplier    = "modes_multiplier"
+	sessionVarOpenRunCount       = "open_run_count"
 	sessionVarSettings           = "settings"
 	sessionVarShedMonoNs         = "shed_mono_ns"
+	sessionVarTraceXdp           = "trace_xdp"
+	sessionVarTracedFunc         = "traced_func"
+	sessionVarWaitingBuffers     = "waiting_buffers"
 )
 
 // loadSession returns the embedded CollectionSpec for session.
@@ -89,24 +101,32 @@ type sessionSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionProgramSpecs struct {
-	ConsumeSkb  *ebpf.ProgramSpec `ebpf:"consume_skb"`
-	EndDeferred *ebpf.ProgramSpec `ebpf:"end_deferred"`
-	EndFreed    *ebpf.ProgramSpec `ebpf:"end_freed"`
-	EndMerged   *ebpf.ProgramSpec `ebpf:"end_merged"`
-	Evict       *ebpf.ProgramSpec `ebpf:"evict"`
-	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
-	Probe       *ebpf.ProgramSpec `ebpf:"probe"`
+	ConsumeSkb   *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	EndDeferred  *ebpf.ProgramSpec `ebpf:"end_deferred"`
+	EndFreed     *ebpf.ProgramSpec `ebpf:"end_freed"`
+	EndMerged    *ebpf.ProgramSpec `ebpf:"end_merged"`
+	Evict        *ebpf.ProgramSpec `ebpf:"evict"`
+	ForgetBuffer *ebpf.ProgramSpec `ebpf:"forget_buffer"`
+	KfreeSkb     *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	Probe        *ebpf.ProgramSpec `ebpf:"probe"`
+	RunLeave     *ebpf.ProgramSpec `ebpf:"run_leave"`
+	TcEnter      *ebpf.ProgramSpec `ebpf:"tc_enter"`
+	XdpEnter     *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
 
 // sessionMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionMapSpecs struct {
-	CpuStates *ebpf.MapSpec `ebpf:"cpu_states"`
-	OwnFlows  *ebpf.MapSpec `ebpf:"own_flows"`
-	Ring      *ebpf.MapSpec `ebpf:"ring"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
-	Tracked   *ebpf.MapSpec `ebpf:"tracked"`
+	Buffers      *ebpf.MapSpec `ebpf:"buffers"`
+	CpuStates    *ebpf.MapSpec `ebpf:"cpu_states"`
+	LastSkbs     *ebpf.MapSpec `ebpf:"last_skbs"`
+	OpenRuns     *ebpf.MapSpec `ebpf:"open_runs"`
+	OwnFlows     *ebpf.MapSpec `ebpf:"own_flows"`
+	Ring         *ebpf.MapSpec `ebpf:"ring"`
+	RunScratches *ebpf.MapSpec `ebpf:"run_scratches"`
+	Slots        *ebpf.MapSpec `ebpf:"slots"`
+	Tracked      *ebpf.MapSpec `ebpf:"tracked"`
 }
 
 // sessionVariableSpecs contains global variables before they are loaded into the kernel.
@@ -118,8 +138,12 @@ type sessionVariableSpecs struct {
 	Modes              *ebpf.VariableSpec `ebpf:"modes"`
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
+	OpenRunCount       *ebpf.VariableSpec `ebpf:"open_run_count"`
 	Settings           *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs         *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
+	TraceXdp           *ebpf.VariableSpec `ebpf:"trace_xdp"`
+	TracedFunc         *ebpf.VariableSpec `ebpf:"traced_func"`
+	WaitingBuffers     *ebpf.VariableSpec `ebpf:"waiting_buffers"`
 }
 
 // sessionObjects contains all objects after they have been loaded into the kernel.
@@ -142,18 +166,26 @@ func (o *sessionObjects) Close() error {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionMaps struct {
-	CpuStates *ebpf.Map `ebpf:"cpu_states"`
-	OwnFlows  *ebpf.Map `ebpf:"own_flows"`
-	Ring      *ebpf.Map `ebpf:"ring"`
-	Slots     *ebpf.Map `ebpf:"slots"`
-	Tracked   *ebpf.Map `ebpf:"tracked"`
+	Buffers      *ebpf.Map `ebpf:"buffers"`
+	CpuStates    *ebpf.Map `ebpf:"cpu_states"`
+	LastSkbs     *ebpf.Map `ebpf:"last_skbs"`
+	OpenRuns     *ebpf.Map `ebpf:"open_runs"`
+	OwnFlows     *ebpf.Map `ebpf:"own_flows"`
+	Ring         *ebpf.Map `ebpf:"ring"`
+	RunScratches *ebpf.Map `ebpf:"run_scratches"`
+	Slots        *ebpf.Map `ebpf:"slots"`
+	Tracked      *ebpf.Map `ebpf:"tracked"`
 }
 
 func (m *sessionMaps) Close() error {
 	return _SessionClose(
+		m.Buffers,
 		m.CpuStates,
+		m.LastSkbs,
+		m.OpenRuns,
 		m.OwnFlows,
 		m.Ring,
+		m.RunScratches,
 		m.Slots,
 		m.Tracked,
 	)
@@ -168,21 +200,29 @@ type sessionVariables struct {
 	Modes              *ebpf.Variable `ebpf:"modes"`
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
+	OpenRunCount       *ebpf.Variable `ebpf:"open_run_count"`
 	Settings           *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs         *ebpf.Variable `ebpf:"shed_mono_ns"`
+	TraceXdp           *ebpf.Variable `ebpf:"trace_xdp"`
+	TracedFunc         *ebpf.Variable `ebpf:"traced_func"`
+	WaitingBuffers     *ebpf.Variable `ebpf:"waiting_buffers"`
 }
 
 // sessionPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionPrograms struct {
-	ConsumeSkb  *ebpf.Program `ebpf:"consume_skb"`
-	EndDeferred *ebpf.Program `ebpf:"end_deferred"`
-	EndFreed    *ebpf.Program `ebpf:"end_freed"`
-	EndMerged   *ebpf.Program `ebpf:"end_merged"`
-	Evict       *ebpf.Program `ebpf:"evict"`
-	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
-	Probe       *ebpf.Program `ebpf:"probe"`
+	ConsumeSkb   *ebpf.Program `ebpf:"consume_skb"`
+	EndDeferred  *ebpf.Program `ebpf:"end_deferred"`
+	EndFreed     *ebpf.Program `ebpf:"end_freed"`
+	EndMerged    *ebpf.Program `ebpf:"end_merged"`
+	Evict        *ebpf.Program `ebpf:"evict"`
+	ForgetBuffer *ebpf.Program `ebpf:"forget_buffer"`
+	KfreeSkb     *ebpf.Program `ebpf:"kfree_skb"`
+	Probe        *ebpf.Program `ebpf:"probe"`
+	RunLeave     *ebpf.Program `ebpf:"run_leave"`
+	TcEnter      *ebpf.Program `ebpf:"tc_enter"`
+	XdpEnter     *ebpf.Program `ebpf:"xdp_enter"`
 }
 
 func (p *sessionPrograms) Close() error {
@@ -192,8 +232,12 @@ func (p *sessionPrograms) Close() error {
 		p.EndFreed,
 		p.EndMerged,
 		p.Evict,
+		p.ForgetBuffer,
 		p.KfreeSkb,
 		p.Probe,
+		p.RunLeave,
+		p.TcEnter,
+		p.XdpEnter,
 	)
 }
 

@@ -11,6 +11,7 @@
 #define OTEL_KPROBE_TRACK_H
 
 #include "facts.h"
+#include "last_skbs.h"
 #include "maps.h"
 #include "match.h"
 
@@ -133,6 +134,8 @@ static __always_inline void join_journey(struct cpu_state *cpu, u64 parent, u64 
 		return;
 	}
 	__sync_fetch_and_add(&live, 1);
+	if (trace_xdp)
+		note_last_skb(skb);
 	clone = bpf_ringbuf_reserve(&ring, sizeof(*clone), 0);
 	if (!clone) {
 		cpu->ring_full_facts++;

@@ -219,6 +219,12 @@ func endName(h event.EndHow) string {
 		return "deferred"
 	case event.EndEvicted:
 		return "evicted"
+	case event.EndPassed:
+		return "passed"
+	case event.EndSent:
+		return "sent"
+	case event.EndRedirected:
+		return "redirected"
 	default:
 		return "unfinished"
 	}

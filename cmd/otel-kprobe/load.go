@@ -22,6 +22,7 @@ import (
 // attached is a kernel that reports to us.
 type attached struct {
 	objects    *bpf.Objects
+	options    bpf.Options // that objects were loaded with
 	attachment *probe.Attachment
 	backend    probe.Backend
 	symbols    func() (*kernel.Symbols, error) // read at the first call
@@ -37,6 +38,9 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	if err != nil {
 		return nil, err
 	}
+	if err := checkPrograms(s.programs); err != nil {
+		return nil, err
+	}
 	types := readKernelTypes()
 	symbols := kernel.LazySymbols(kernel.KallsymsPath)
 	selection, err := selectFunctions(backend, s, symbols)
@@ -48,7 +52,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	}
 	total := len(selection.Functions)
 	progress(0, total)
-	objects, err := loadObjects(backend, selection.Functions, s, types)
+	objects, options, err := loadObjects(backend, selection.Functions, s, types)
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
@@ -68,6 +72,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	}
 	return &attached{
 		objects:    objects,
+		options:    options,
 		attachment: attachment,
 		backend:    backend,
 		symbols:    symbols,
@@ -116,13 +121,13 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 }
 
 // loadObjects loads the programs for these functions with the filters built in.
-func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, types func() (kernelTypes, error)) (*bpf.Objects, error) {
+func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, types func() (kernelTypes, error)) (*bpf.Objects, bpf.Options, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
+		return nil, bpf.Options{}, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, fmt.Errorf("count CPUs: %w", err)
+		return nil, bpf.Options{}, fmt.Errorf("count CPUs: %w", err)
 	}
 	options := bpf.Options{
 		Kind:       backend.Kind(),
@@ -135,11 +140,17 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		MarkMask:   s.mark.Mask,
 		Interface:  s.ifname,
 		EntryOnly:  s.entryOnly,
+		TraceTC:    s.programs.tc,
+		TraceXDP:   s.programs.xdp,
+	}
+	if s.programs.xdp {
+		options.Programs = append(options.Programs, bpf.ProgramForgetBuffer)
 	}
 	if err := adaptToKernel(&options, s.pcap, types); err != nil {
-		return nil, err
+		return nil, options, err
 	}
-	return bpf.Load(options)
+	objects, err := bpf.Load(options)
+	return objects, options, err
 }
 
 // kernelTypes is what programs are adapted to, from the BTF of vmlinux.

@@ -23,6 +23,7 @@ type packetsFlags struct {
 	mark      string
 	backend   string
 	entryOnly bool
+	programs  programFlags
 }
 
 func (f *packetsFlags) register(flags *pflag.FlagSet) {
@@ -34,6 +35,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.mark, "filter-mark", "", "follow only packets with this skb mark, `V[/MASK]`")
 	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
 	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
+	f.programs.register(flags)
 	f.run.register(flags)
 }
 
@@ -50,6 +52,7 @@ type packetsSettings struct {
 	mark      filter.Mark
 	backend   string // "auto" or the name of a probe.Backend
 	entryOnly bool
+	programs  programFlags
 }
 
 // settings checks the flags. Every error is the user's to mend.
@@ -61,6 +64,7 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		ifname:    f.ifname,
 		backend:   f.backend,
 		entryOnly: f.entryOnly,
+		programs:  f.programs,
 	}
 	for _, check := range []func(*packetsSettings) error{
 		f.checkFilters, f.checkBackend,
@@ -68,6 +72,9 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		if err := check(&s); err != nil {
 			return s, err
 		}
+	}
+	if err := f.programs.check(f.entryOnly); err != nil {
+		return s, err
 	}
 	if err := f.run.check(); err != nil {
 		return s, err

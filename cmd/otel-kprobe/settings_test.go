@@ -226,7 +226,7 @@ func TestPacketsSettings(t *testing.T) {
 			want := defaults
 			c.change(&want)
 			unlike := cmpopts.IgnoreFields(packetsSettings{}, "pcap", "function") // compiled
-			if diff := cmp.Diff(want, got, cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}, onlyRules{}), unlike); diff != "" {
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(programFlags{}, packetsSettings{}, runFlags{}, outputSettings{}, onlyRules{}), unlike); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if (got.function != nil) != (want.funcText != "") || got.function != nil && !got.function.MatchString("tcp_rcv") {

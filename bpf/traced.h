@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * traced.h - BPF programs of others on the packet's way (--trace-tc, --trace-xdp).
+ *
+ * Each traced program gets a pair of these on its entry and return, by a BPF
+ * trampoline (Linux 5.5, https://git.kernel.org/torvalds/c/fec56f5890d9). User
+ * space loads the pair once for each: traced_func, a constant of that load, is
+ * what the frames' func says. Trampolines are not kept from interrupting a probe,
+ * so an open run has its frame in a map of its own and takes no slot.
+ */
+#ifndef OTEL_KPROBE_TRACED_H
+#define OTEL_KPROBE_TRACED_H
+
+#include "buffers.h"
+#include "frame.h"
+
+/* What frames of the traced program have as func: event.ProgramFunc. */
+const volatile u64 traced_func = 0;
+
+#define MAX_OPEN_RUNS 4096
+#define XDP_JOURNEY (1ULL << 47) /* apart from those that skbs begin */
+#define ETHER_IP4 0x0800
+#define ETHER_IP6 0x86dd
+#define ETHER_VLAN 0x8100
+#define VLAN_HEADER_BYTES 4
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct xdp_rxq_info {
+	struct net_device *dev;
+};
+
+struct xdp_buff {
+	void *data;
+	void *data_end;
+	void *data_hard_start;
+	struct xdp_rxq_info *rxq;
+};
+
+#pragma clang attribute pop
+
+#define XDP_OFFSET(member) ((u64)bpf_core_field_offset(struct xdp_buff, member))
+
+/* One run of a traced program, between its entry and its return. */
+struct open_run {
+	struct frame_record frame;
+	u32 facts;
+	u8 is_buffer; /* frame.skb is a buffer, else an skb */
+	u8 pad[3];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_OPEN_RUNS);
+	__type(key, u64); /* address of the run's arguments on the kernel's stack */
+	__type(value, struct open_run);
+} open_runs SEC(".maps");
+
+/* Entries of open_runs. Zero lets every return leave without a look-up. */
+s64 open_run_count = 0;
+
+/* Room of one CPU, for as long as an entry or a return is handled. */
+struct run_scratch {
+	u64 stack;
+	u64 next_journey; /* of those that begin with a buffer */
+	struct open_run run;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct run_scratch);
+} run_scratches SEC(".maps");
+
+/*
+ * An argument, or behind the last one the return value. A plain load would give a
+ * pointer of a kernel type, with which the verifier permits little.
+ */
+static __always_inline u64 run_argument(u64 *ctx, u32 number)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), ctx + number);
+	return value;
+}
+
+/* The address of the arguments as a number: Linux 5.10 takes no pointer for a key. */
+static __always_inline u64 stack_of(u64 *ctx, struct run_scratch *scratch)
+{
+	*(volatile u64 *)&scratch->stack = (u64)ctx;
+	return *(volatile u64 *)&scratch->stack;
+}
+
+static __always_inline struct run_scratch *this_scratch(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&run_scratches, &zero);
+}
+
+/* Keeps scratch->run, all but its begin filled in, until the program returns. */
+static __always_inline void open_run(u64 *ctx, struct cpu_state *cpu, struct run_scratch *scratch,
+				     u64 now)
+{
+	struct open_run *run = &scratch->run;
+	u64 key = stack_of(ctx, scratch);
+
+	run->frame.kind = RECORD_FRAME;
+	run->frame.flags = 0;
+	run->frame.cpu = bpf_get_smp_processor_id();
+	run->frame.tid = bpf_get_current_pid_tgid();
+	run->frame.func = traced_func;
+	run->frame.stack = key;
+	run->frame.enter_mono_ns = now;
+	run->frame.facts = run->facts;
+	if (!bpf_map_update_elem(&open_runs, &key, run, BPF_NOEXIST)) {
+		__sync_fetch_and_add(&open_run_count, 1);
+		return;
+	}
+	if (bpf_map_update_elem(&open_runs, &key, run, BPF_EXIST))
+		cpu->slots_full++;
+	else
+		cpu->returns_lost++; /* of the run that was there before */
+}
+
+/* A run on a tracked skb. */
+static __noinline int begin_run(u64 *ctx, struct tracked_skb *state, u64 skb)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	struct run_scratch *scratch = this_scratch();
+	struct skb_view view;
+	u64 now;
+
+	if (!cpu || !scratch || !state)
+		return 0;
+	view_skb(&view, skb);
+	refresh_facts(cpu, state, &view, skb, bpf_get_current_pid_tgid());
+	now = bpf_ktime_get_ns();
+	state->seen_mono_ns = now;
+	state->entered++;
+	scratch->run.is_buffer = 0;
+	scratch->run.facts = state->facts;
+	scratch->run.frame.journey = state->journey;
+	scratch->run.frame.skb = skb;
+	scratch->run.frame.ordinal = state->entered;
+	scratch->run.frame.len = view.len;
+	scratch->run.frame.mark = view.mark;
+	open_run(ctx, cpu, scratch, now);
+	return 0;
+}
+
+SEC("fentry/tc_enter")
+int tc_enter(u64 *ctx)
+{
+	u64 skb = run_argument(ctx, 0);
+	struct tracked_skb *state = 0;
+
+	if (live)
+		state = bpf_map_lookup_elem(&tracked, &skb);
+	if (!state) {
+		if (trace_xdp)
+			state = join_buffer(skb);
+		if (!state && !matches(skb))
+			return 0;
+		if (!state)
+			state = start_journey(skb);
+		if (!state)
+			return 0;
+	}
+	return begin_run(ctx, state, skb);
+}
+
+/* What an XDP program is given, read once. */
+struct buffer_view {
+	u64 data;
+	u64 hard_start;
+	u64 dev;
+	u32 len;
+	u32 pad;
+};
+
+static __always_inline void view_buffer(struct buffer_view *view, u64 xdp)
+{
+	u64 rxq = read_u64(xdp + XDP_OFFSET(rxq));
+
+	view->data = read_u64(xdp + XDP_OFFSET(data));
+	view->hard_start = read_u64(xdp + XDP_OFFSET(data_hard_start));
+	view->len = read_u64(xdp + XDP_OFFSET(data_end)) - view->data;
+	view->dev = read_u64(rxq + (u64)bpf_core_field_offset(struct xdp_rxq_info, dev));
+	view->pad = 0;
+}
+
+/* The buffer as an skb's view that has the link header of it, and no other yet. */
+static __always_inline void as_skb(struct skb_view *skb, const struct buffer_view *view)
+{
+	skb->head = view->data - 1;
+	skb->data = view->data;
+	skb->dev = view->dev;
+	skb->len = view->len;
+	skb->data_len = 0;
+	skb->mark = 0;
+	skb->network_header = 0;
+	skb->mac_header = 1;
+}
+
+static __always_inline int buffer_matches(const struct buffer_view *view)
+{
+	struct skb_view skb;
+
+	as_skb(&skb, view);
+	if (!matches_pcap(&skb))
+		return 0;
+	if (settings.mark_mask && settings.mark)
+		return 0;
+	if (settings.has_interface && !matches_interface(view->dev))
+		return 0;
+	return !settings.netns || netns_of(0, view->dev) == settings.netns;
+}
+
+/* Fills everything but journey, number and the start flag. */
+static __always_inline void read_buffer_facts(struct facts_record *facts, const struct buffer_view *view,
+					      u64 buffer)
+{
+	u32 type = bpf_ntohs(read_u32(view->data + 12));
+	struct skb_view skb;
+
+	as_skb(&skb, view);
+	if (type == ETHER_VLAN) {
+		type = bpf_ntohs(read_u32(view->data + 12 + VLAN_HEADER_BYTES));
+		skb.head += VLAN_HEADER_BYTES;
+	}
+	if (type != ETHER_IP4 && type != ETHER_IP6)
+		skb.mac_header = 0; /* no header that read_facts would understand */
+	read_facts(facts, &skb, 0);
+	facts->skb = buffer;
+	facts->ether_type = type;
+}
+
+/* Sends facts of a buffer; 0 when it is one of our exporter's own, or there is no room. */
+static __noinline int send_buffer_facts(const struct buffer_view *view, struct open_run *run)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	struct facts_record *facts;
+
+	if (!cpu || !run)
+		return 0;
+	facts = bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
+	if (!facts) {
+		cpu->ring_full_facts++;
+		return 0;
+	}
+	read_buffer_facts(facts, view, run->frame.skb);
+	if (is_own(facts)) {
+		bpf_ringbuf_discard(facts, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	facts->journey = run->frame.journey;
+	facts->number = run->facts;
+	if (run->facts == 1) {
+		facts->flags |= FACTS_START;
+		if (facts->at_mono_ns - shed_mono_ns < LATE_AFTER_SHED_NS)
+			facts->flags |= FACTS_LATE;
+	}
+	bpf_ringbuf_submit(facts, record_flag(cpu));
+	return 1;
+}
+
+/* A run on a buffer: one that waits, or one that begins a journey. */
+static __noinline int begin_buffer(u64 *ctx, const struct buffer_view *view)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	struct run_scratch *scratch = this_scratch();
+	struct tracked_buffer buffer;
+	int known = 0;
+
+	if (!cpu || !scratch)
+		return 0;
+	if (waiting_buffers)
+		known = take_buffer(view->data, &buffer);
+	if (!known) {
+		if (!buffer_matches(view))
+			return 0;
+		if (reader_is_behind()) {
+			cpu->shed_starts++;
+			shed_mono_ns = bpf_ktime_get_ns();
+			return 0;
+		}
+		buffer.journey = new_journey(cpu) & ~((1ULL << CPU_SHIFT) - 1);
+		buffer.journey |= XDP_JOURNEY | ++scratch->next_journey;
+		buffer.buffer = view->hard_start;
+		buffer.entered = 0;
+		buffer.facts = 0;
+	}
+	scratch->run.is_buffer = 1;
+	scratch->run.facts = buffer.facts + 1;
+	scratch->run.frame.journey = buffer.journey;
+	scratch->run.frame.skb = buffer.buffer;
+	scratch->run.frame.ordinal = buffer.entered + 1;
+	scratch->run.frame.len = view->len;
+	scratch->run.frame.mark = 0;
+	if (!send_buffer_facts(view, &scratch->run) && !known)
+		return 0;
+	open_run(ctx, cpu, scratch, bpf_ktime_get_ns());
+	return 0;
+}
+
+/*
+ * The tracked skb that an XDP program runs on: one that this CPU saw lately and of
+ * which the buffer is the data. NULL: there is none.
+ */
+static __always_inline struct tracked_skb *skb_of_buffer(const struct buffer_view *view, u64 *skb)
+{
+	struct last_skbs *last = these_last_skbs();
+	struct tracked_skb *state;
+	int i;
+
+	if (!live || !last)
+		return 0;
+#pragma unroll
+	for (i = 0; i < LAST_SKBS; i++) {
+		*skb = last->skbs[i];
+		if (!*skb)
+			continue;
+		state = bpf_map_lookup_elem(&tracked, skb);
+		if (state && read_u64(*skb + (u64)bpf_core_field_offset(struct sk_buff, head)) ==
+				     view->hard_start)
+			return state;
+	}
+	return 0;
+}
+
+SEC("fentry/xdp_enter")
+int xdp_enter(u64 *ctx)
+{
+	struct buffer_view view;
+	struct tracked_skb *state;
+	u64 skb;
+
+	view_buffer(&view, run_argument(ctx, 0));
+	state = skb_of_buffer(&view, &skb);
+	if (state)
+		return begin_run(ctx, state, skb);
+	return begin_buffer(ctx, &view);
+}
+
+/* After its program: the buffer waits for what takes it over, or it ends. */
+static __noinline int leave_buffer(struct open_run *run, u64 xdp, u32 action)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	struct tracked_buffer buffer = {};
+	u64 data = read_u64(xdp + XDP_OFFSET(data));
+
+	if (!cpu || !run)
+		return 0;
+	buffer.journey = run->frame.journey;
+	buffer.buffer = run->frame.skb;
+	buffer.seen_mono_ns = run->frame.exit_mono_ns;
+	buffer.action = action;
+	buffer.entered = run->frame.ordinal;
+	buffer.facts = run->facts;
+	if (action == ACTION_PASS || action == ACTION_TX || action == ACTION_REDIRECT) {
+		end_waiting(data); /* what was there before is gone */
+		if (!bpf_map_update_elem(&buffers, &data, &buffer, BPF_NOEXIST)) {
+			__sync_fetch_and_add(&waiting_buffers, 1);
+			return 0;
+		}
+		cpu->tracked_full++;
+	}
+	send_buffer_end(cpu, &buffer, buffer.seen_mono_ns);
+	return 0;
+}
+
+/* The return of any traced program. */
+SEC("fexit/run_leave")
+int run_leave(u64 *ctx)
+{
+	struct run_scratch *scratch;
+	struct cpu_state *cpu;
+	struct open_run *run;
+	u64 key;
+
+	if (!open_run_count)
+		return 0;
+	scratch = this_scratch();
+	cpu = this_cpu_state();
+	if (!scratch || !cpu)
+		return 0;
+	key = stack_of(ctx, scratch);
+	run = bpf_map_lookup_elem(&open_runs, &key);
+	if (!run || run->frame.func != traced_func)
+		return 0;
+	run->frame.exit_mono_ns = bpf_ktime_get_ns();
+	run->frame.ret = run_argument(ctx, 1);
+	send_frame(cpu, &run->frame);
+	if (trace_xdp && run->is_buffer)
+		leave_buffer(run, run_argument(ctx, 0), run->frame.ret);
+	if (!bpf_map_delete_elem(&open_runs, &key))
+		__sync_fetch_and_add(&open_run_count, -1);
+	return 0;
+}
+
+#endif
