@@ -122,11 +122,11 @@ type classicOpenFrames struct {
 }
 
 type classicOpenRun struct {
-	_        structs.HostLayout
-	Frame    classicFrameRecord
-	Facts    uint32
-	IsBuffer uint8
-	Pad      [3]uint8
+	_       structs.HostLayout
+	Frame   classicFrameRecord
+	Facts   uint32
+	RunKind uint8
+	Pad     [3]uint8
 }
 
 type classicOwnFlow struct {
@@ -241,6 +241,7 @@ const (
 	classicProgPlain4         = "plain_4"
 	classicProgPlain5         = "plain_5"
 	classicProgRunLeave       = "run_leave"
+	classicProgSkbCopied      = "skb_copied"
 	classicProgTcEnter        = "tc_enter"
 	classicProgXdpEnter       = "xdp_enter"
 	classicVarCloneRecordType = "clone_record_type"
@@ -327,6 +328,7 @@ type classicProgramSpecs struct {
 	Plain4       *ebpf.ProgramSpec `ebpf:"plain_4"`
 	Plain5       *ebpf.ProgramSpec `ebpf:"plain_5"`
 	RunLeave     *ebpf.ProgramSpec `ebpf:"run_leave"`
+	SkbCopied    *ebpf.ProgramSpec `ebpf:"skb_copied"`
 	TcEnter      *ebpf.ProgramSpec `ebpf:"tc_enter"`
 	XdpEnter     *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
@@ -465,6 +467,7 @@ type classicPrograms struct {
 	Plain4       *ebpf.Program `ebpf:"plain_4"`
 	Plain5       *ebpf.Program `ebpf:"plain_5"`
 	RunLeave     *ebpf.Program `ebpf:"run_leave"`
+	SkbCopied    *ebpf.Program `ebpf:"skb_copied"`
 	TcEnter      *ebpf.Program `ebpf:"tc_enter"`
 	XdpEnter     *ebpf.Program `ebpf:"xdp_enter"`
 }
@@ -499,6 +502,7 @@ func (p *classicPrograms) Close() error {
 		p.Plain4,
 		p.Plain5,
 		p.RunLeave,
+		p.SkbCopied,
 		p.TcEnter,
 		p.XdpEnter,
 	)

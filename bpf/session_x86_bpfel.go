@@ -44,6 +44,7 @@ const (
 	sessionProgKfreeSkb          = "kfree_skb"
 	sessionProgProbe             = "probe"
 	sessionProgRunLeave          = "run_leave"
+	sessionProgSkbCopied         = "skb_copied"
 	sessionProgTcEnter           = "tc_enter"
 	sessionProgXdpEnter          = "xdp_enter"
 	sessionVarFunctionModeType   = "function_mode_type"
@@ -110,6 +111,7 @@ type sessionProgramSpecs struct {
 	KfreeSkb     *ebpf.ProgramSpec `ebpf:"kfree_skb"`
 	Probe        *ebpf.ProgramSpec `ebpf:"probe"`
 	RunLeave     *ebpf.ProgramSpec `ebpf:"run_leave"`
+	SkbCopied    *ebpf.ProgramSpec `ebpf:"skb_copied"`
 	TcEnter      *ebpf.ProgramSpec `ebpf:"tc_enter"`
 	XdpEnter     *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
@@ -221,6 +223,7 @@ type sessionPrograms struct {
 	KfreeSkb     *ebpf.Program `ebpf:"kfree_skb"`
 	Probe        *ebpf.Program `ebpf:"probe"`
 	RunLeave     *ebpf.Program `ebpf:"run_leave"`
+	SkbCopied    *ebpf.Program `ebpf:"skb_copied"`
 	TcEnter      *ebpf.Program `ebpf:"tc_enter"`
 	XdpEnter     *ebpf.Program `ebpf:"xdp_enter"`
 }
@@ -236,6 +239,7 @@ func (p *sessionPrograms) Close() error {
 		p.KfreeSkb,
 		p.Probe,
 		p.RunLeave,
+		p.SkbCopied,
 		p.TcEnter,
 		p.XdpEnter,
 	)

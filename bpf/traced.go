@@ -15,9 +15,10 @@ const (
 	// ProgramForgetBuffer is run by ForgetBuffers; needed with Options.TraceXDP.
 	ProgramForgetBuffer = "forget_buffer"
 
-	programTCEnter  = "tc_enter"  // entry of a traced tc program
-	programXDPEnter = "xdp_enter" // entry of a traced XDP program
-	programRunLeave = "run_leave" // return of either
+	programTCEnter  = "tc_enter"   // entry of a traced tc program
+	programXDPEnter = "xdp_enter"  // entry of a traced XDP program
+	programRunLeave = "run_leave"  // return of either
+	programCopied   = "skb_copied" // entry of skb_copy_header
 )
 
 // RunTracer makes probes for BPF programs of others. They share the maps of the
@@ -55,15 +56,9 @@ func (t *RunTracer) Attach(target *ebpf.Program, hook event.Hook, function strin
 	for _, program := range spec.Programs {
 		program.AttachTarget, program.AttachTo = target, function
 	}
-	shared := make(map[string]*ebpf.Map, len(t.objects.maps))
-	for name, m := range t.objects.maps {
-		if name != ".rodata" {
-			shared[name] = m
-		}
-	}
 	loaded, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		Programs:        ebpf.ProgramOptions{KernelTypes: t.options.KernelTypes},
-		MapReplacements: shared,
+		MapReplacements: t.shared(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load the probe: %w", err)
@@ -107,6 +102,42 @@ func (t *RunTracer) spec(hook event.Hook) (*ebpf.CollectionSpec, error) {
 	}
 	t.specs[hook] = spec
 	return spec, nil
+}
+
+// AttachCopies lets the copy of an skb that a driver makes for its XDP program go on
+// with the journey. The error says that this kernel has no skb_copy_header to probe.
+func (t *RunTracer) AttachCopies() (*RunProbe, error) {
+	options := t.options
+	options.Programs = []string{programCopied}
+	options.Filter = nil // it has no part in this
+	spec, err := loadSpec(options)
+	if err != nil {
+		return nil, err
+	}
+	loaded, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		Programs:        ebpf.ProgramOptions{KernelTypes: t.options.KernelTypes},
+		MapReplacements: t.shared(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load the probe of skb_copy_header: %w", err)
+	}
+	defer loaded.Close()
+	probe := &RunProbe{}
+	if err := probe.attach(loaded.DetachProgram(programCopied)); err != nil {
+		return nil, errors.Join(fmt.Errorf("attach to skb_copy_header: %w", err), probe.Close())
+	}
+	return probe, nil
+}
+
+// shared are the maps that every load uses: all but the constants of a load.
+func (t *RunTracer) shared() map[string]*ebpf.Map {
+	shared := make(map[string]*ebpf.Map, len(t.objects.maps))
+	for name, m := range t.objects.maps {
+		if name != ".rodata" {
+			shared[name] = m
+		}
+	}
+	return shared
 }
 
 // RecursionMisses counts the runs that the kernel did not report because the same

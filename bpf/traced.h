@@ -30,6 +30,16 @@ struct xdp_rxq_info {
 	struct net_device *dev;
 };
 
+struct netdev_rx_queue {
+	struct xdp_rxq_info xdp_rxq;
+};
+
+/* Another flavour of the struct of kernel_types.h. */
+struct net_device___queues {
+	struct netdev_rx_queue *_rx;
+	unsigned int num_rx_queues;
+};
+
 struct xdp_buff {
 	void *data;
 	void *data_end;
@@ -41,11 +51,18 @@ struct xdp_buff {
 
 #define XDP_OFFSET(member) ((u64)bpf_core_field_offset(struct xdp_buff, member))
 
+/* What a program ran on; frame.skb is its address. */
+enum run_kind {
+	RUN_SKB = 0,
+	RUN_BUFFER = 1,	    /* a buffer without an skb that we know */
+	RUN_SKB_BUFFER = 2, /* the buffer of an skb, in a driver: it may go on without that skb */
+};
+
 /* One run of a traced program, between its entry and its return. */
 struct open_run {
 	struct frame_record frame;
 	u32 facts;
-	u8 is_buffer; /* frame.skb is a buffer, else an skb */
+	u8 run_kind;
 	u8 pad[3];
 };
 
@@ -125,7 +142,7 @@ static __always_inline void open_run(u64 *ctx, struct cpu_state *cpu, struct run
 }
 
 /* A run on a tracked skb. */
-static __noinline int begin_run(u64 *ctx, struct tracked_skb *state, u64 skb)
+static __noinline int begin_run(u64 *ctx, struct tracked_skb *state, u64 skb, u32 kind)
 {
 	struct cpu_state *cpu = this_cpu_state();
 	struct run_scratch *scratch = this_scratch();
@@ -139,7 +156,7 @@ static __noinline int begin_run(u64 *ctx, struct tracked_skb *state, u64 skb)
 	now = bpf_ktime_get_ns();
 	state->seen_mono_ns = now;
 	state->entered++;
-	scratch->run.is_buffer = 0;
+	scratch->run.run_kind = kind;
 	scratch->run.facts = state->facts;
 	scratch->run.frame.journey = state->journey;
 	scratch->run.frame.skb = skb;
@@ -168,7 +185,7 @@ int tc_enter(u64 *ctx)
 		if (!state)
 			return 0;
 	}
-	return begin_run(ctx, state, skb);
+	return begin_run(ctx, state, skb, RUN_SKB);
 }
 
 /* What an XDP program is given, read once. */
@@ -176,18 +193,18 @@ struct buffer_view {
 	u64 data;
 	u64 hard_start;
 	u64 dev;
+	u64 rxq;
 	u32 len;
 	u32 pad;
 };
 
 static __always_inline void view_buffer(struct buffer_view *view, u64 xdp)
 {
-	u64 rxq = read_u64(xdp + XDP_OFFSET(rxq));
-
+	view->rxq = read_u64(xdp + XDP_OFFSET(rxq));
 	view->data = read_u64(xdp + XDP_OFFSET(data));
 	view->hard_start = read_u64(xdp + XDP_OFFSET(data_hard_start));
 	view->len = read_u64(xdp + XDP_OFFSET(data_end)) - view->data;
-	view->dev = read_u64(rxq + (u64)bpf_core_field_offset(struct xdp_rxq_info, dev));
+	view->dev = read_u64(view->rxq + (u64)bpf_core_field_offset(struct xdp_rxq_info, dev));
 	view->pad = 0;
 }
 
@@ -237,8 +254,8 @@ static __always_inline void read_buffer_facts(struct facts_record *facts, const 
 	facts->ether_type = type;
 }
 
-/* Sends facts of a buffer; 0 when it is one of our exporter's own, or there is no room. */
-static __noinline int send_buffer_facts(const struct buffer_view *view, struct open_run *run)
+/* Sends facts of a buffer, at its journey's start or not; 0 when it is one of our exporter's own, or there is no room. */
+static __noinline int send_buffer_facts(const struct buffer_view *view, struct open_run *run, int start)
 {
 	struct cpu_state *cpu = this_cpu_state();
 	struct facts_record *facts;
@@ -257,7 +274,7 @@ static __noinline int send_buffer_facts(const struct buffer_view *view, struct o
 	}
 	facts->journey = run->frame.journey;
 	facts->number = run->facts;
-	if (run->facts == 1) {
+	if (start) {
 		facts->flags |= FACTS_START;
 		if (facts->at_mono_ns - shed_mono_ns < LATE_AFTER_SHED_NS)
 			facts->flags |= FACTS_LATE;
@@ -292,14 +309,14 @@ static __noinline int begin_buffer(u64 *ctx, const struct buffer_view *view)
 		buffer.entered = 0;
 		buffer.facts = 0;
 	}
-	scratch->run.is_buffer = 1;
+	scratch->run.run_kind = RUN_BUFFER;
 	scratch->run.facts = buffer.facts + 1;
 	scratch->run.frame.journey = buffer.journey;
 	scratch->run.frame.skb = buffer.buffer;
 	scratch->run.frame.ordinal = buffer.entered + 1;
 	scratch->run.frame.len = view->len;
 	scratch->run.frame.mark = 0;
-	if (!send_buffer_facts(view, &scratch->run) && !known)
+	if (!send_buffer_facts(view, &scratch->run, !known) && !known)
 		return 0;
 	open_run(ctx, cpu, scratch, bpf_ktime_get_ns());
 	return 0;
@@ -330,6 +347,15 @@ static __always_inline struct tracked_skb *skb_of_buffer(const struct buffer_vie
 	return 0;
 }
 
+/* Generic XDP uses the queues of the device itself, drivers have their own. */
+static __always_inline int is_generic(const struct buffer_view *view)
+{
+	u64 first = read_u64(view->dev + (u64)bpf_core_field_offset(struct net_device___queues, _rx));
+	u64 count = read_u32(view->dev + (u64)bpf_core_field_offset(struct net_device___queues, num_rx_queues));
+
+	return view->rxq - first < count * bpf_core_type_size(struct netdev_rx_queue);
+}
+
 SEC("fentry/xdp_enter")
 int xdp_enter(u64 *ctx)
 {
@@ -340,11 +366,14 @@ int xdp_enter(u64 *ctx)
 	view_buffer(&view, run_argument(ctx, 0));
 	state = skb_of_buffer(&view, &skb);
 	if (state)
-		return begin_run(ctx, state, skb);
+		return begin_run(ctx, state, skb, is_generic(&view) ? RUN_SKB : RUN_SKB_BUFFER);
 	return begin_buffer(ctx, &view);
 }
 
-/* After its program: the buffer waits for what takes it over, or it ends. */
+/*
+ * After its program: the buffer waits for what takes it over, or it ends. That of an
+ * skb waits only when it leaves its skb, which the driver then frees.
+ */
 static __noinline int leave_buffer(struct open_run *run, u64 xdp, u32 action)
 {
 	struct cpu_state *cpu = this_cpu_state();
@@ -359,6 +388,14 @@ static __noinline int leave_buffer(struct open_run *run, u64 xdp, u32 action)
 	buffer.action = action;
 	buffer.entered = run->frame.ordinal;
 	buffer.facts = run->facts;
+	if (run->run_kind == RUN_SKB_BUFFER) {
+		if (action != ACTION_TX && action != ACTION_REDIRECT)
+			return 0;
+		buffer.buffer = read_u64(xdp + XDP_OFFSET(data_hard_start));
+		buffer.entered = 0;
+		buffer.facts = 0;
+		send_clone(cpu, buffer.journey, buffer.buffer, run->frame.skb, run->frame.tid);
+	}
 	if (action == ACTION_PASS || action == ACTION_TX || action == ACTION_REDIRECT) {
 		end_waiting(data); /* what was there before is gone */
 		if (!bpf_map_update_elem(&buffers, &data, &buffer, BPF_NOEXIST)) {
@@ -368,6 +405,26 @@ static __noinline int leave_buffer(struct open_run *run, u64 xdp, u32 action)
 		cpu->tracked_full++;
 	}
 	send_buffer_end(cpu, &buffer, buffer.seen_mono_ns);
+	return 0;
+}
+
+/*
+ * veth gives an XDP program a copy of an skb without room in front, and frees the
+ * skb: the copy goes on with its journey.
+ */
+SEC("fentry/skb_copy_header")
+int skb_copied(u64 *ctx)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	struct tracked_skb *state;
+	u64 from;
+
+	if (!live || !cpu)
+		return 0;
+	from = run_argument(ctx, 1);
+	state = bpf_map_lookup_elem(&tracked, &from);
+	if (state)
+		join_journey(cpu, from, state->journey, run_argument(ctx, 0));
 	return 0;
 }
 
@@ -393,7 +450,7 @@ int run_leave(u64 *ctx)
 	run->frame.exit_mono_ns = bpf_ktime_get_ns();
 	run->frame.ret = run_argument(ctx, 1);
 	send_frame(cpu, &run->frame);
-	if (trace_xdp && run->is_buffer)
+	if (trace_xdp && run->run_kind != RUN_SKB)
 		leave_buffer(run, run_argument(ctx, 0), run->frame.ret);
 	if (!bpf_map_delete_elem(&open_runs, &key))
 		__sync_fetch_and_add(&open_run_count, -1);

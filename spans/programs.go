@@ -88,3 +88,36 @@ func xdpReason(value uint32) (name string, ok bool) {
 	}
 	return name, true
 }
+
+// programReason is the drop reason of a packet of which the kernel states none: the
+// verdict of the BPF program that ran on it last, when that was to drop it and
+// nothing else was done with the packet since; else what was stated.
+func (b *Builder) programReason(e *event.End, stated string) string {
+	t := &b.trace
+	var last *Span
+	for i := 1; i < len(t.Spans); i++ {
+		s := &t.Spans[i]
+		if s.Wait || s.Frame.Skb != e.Skb || s.EnterMonoNs > e.AtMonoNs || b.names.function(s.Frame.Func).frees {
+			continue
+		}
+		if last == nil || s.EnterMonoNs >= last.EnterMonoNs {
+			last = s
+		}
+	}
+	if last == nil || last.Incomplete || last.ExitMonoNs > e.AtMonoNs {
+		return stated
+	}
+	value := uint32(last.Frame.Return)
+	switch b.names.function(last.Frame.Func).hook {
+	case event.HookTC:
+		if action := tcAction(int32(value)); action == "TC_ACT_SHOT" {
+			return action
+		}
+	case event.HookXDP:
+		if action := xdpAction(value); action == "XDP_DROP" || action == "XDP_ABORTED" {
+			return action
+		}
+	case event.HookNone:
+	}
+	return stated
+}

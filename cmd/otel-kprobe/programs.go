@@ -120,6 +120,9 @@ func tracePrograms(f programFlags, objects *bpf.Objects, options bpf.Options, lo
 		tracer:  probe.NewProgramTracer(bpf.NewRunTracer(objects, options), f.hooks(), logger),
 		objects: objects, flags: f, logger: logger, stop: func() {},
 	}
+	if f.xdp {
+		p.tracer.FollowCopies()
+	}
 	if err := p.tracer.Scan(); err != nil {
 		return nil, errors.Join(err, p.tracer.Close())
 	}

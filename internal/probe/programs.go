@@ -39,6 +39,7 @@ type ProgramTracer struct {
 	mu     sync.Mutex
 	last   ebpf.ProgramID // the newest that was looked at
 	traced []*bpf.RunProbe
+	copies *bpf.RunProbe // nil: not followed
 	names  map[uint64]string // by event.ProgramFunc
 	failed uint64
 }
@@ -51,6 +52,19 @@ func NewProgramTracer(runs *bpf.RunTracer, hooks []event.Hook, logger *slog.Logg
 		t.hooks[hook] = true
 	}
 	return t
+}
+
+// FollowCopies is bpf.RunTracer.AttachCopies, until Close. A kernel that refuses gives
+// a trace of its own to what an XDP program is given as a copy; that is said to logger.
+func (t *ProgramTracer) FollowCopies() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	probe, err := t.runs.AttachCopies()
+	if err != nil {
+		t.logger.Info("a packet that a driver copies for its XDP program begins a new trace there", "why", err)
+		return
+	}
+	t.copies = probe
 }
 
 // Scan probes the programs that were loaded since the last Scan. Without any this is
@@ -176,6 +190,9 @@ func (t *ProgramTracer) Close() error {
 	for _, probe := range t.traced {
 		errs = append(errs, probe.Close())
 	}
-	t.traced = nil
+	if t.copies != nil {
+		errs = append(errs, t.copies.Close())
+	}
+	t.traced, t.copies = nil, nil
 	return errors.Join(errs...)
 }

@@ -107,9 +107,10 @@ func withRun(t *testing.T, r *programRun, number int64, name string, want int) [
 	return found
 }
 
-// tcDropReasons are the kernel's names of a drop by a tc program.
+// tcDropReasons are the kernel's names of a drop by a tc program; where it has none,
+// the program's verdict.
 var tcDropReasons = map[string]string{
-	"5.10": "NOT_SPECIFIED", "6.1": "TC_INGRESS", "6.12": "TC_INGRESS", "7.3": "TC_INGRESS",
+	"5.10": "TC_ACT_SHOT", "6.1": "TC_INGRESS", "6.12": "TC_INGRESS", "7.3": "TC_INGRESS",
 }
 
 func checkTCDrop(t *testing.T, r *programRun) {
@@ -147,15 +148,35 @@ func checkTCLate(t *testing.T, r *programRun) {
 func checkXDPDrop(t *testing.T, r *programRun) {
 	j := withRun(t, r, portXDPDrop, "xdp:xdp_port", 1)[0]
 	xdpRun(t, j, r.native, "xdp_port", "XDP_DROP")
-	if !j.root.failed || j.root.text("otel_kprobe.end") != "dropped" || j.root.text("error.type") != "XDP_DROP" {
-		t.Errorf("%s: status Error %v, error.type %q, end %q, want a drop for XDP_DROP",
-			j, j.root.failed, j.root.text("error.type"), j.root.text("otel_kprobe.end"))
+	checkVerdict(t, j, "XDP_DROP")
+	checkFromSender(t, r, j, portXDPDrop)
+}
+
+// checkVerdict expects the packet to have died by a program's word.
+func checkVerdict(t *testing.T, j *journey, action string) {
+	t.Helper()
+	if !j.root.failed || j.root.text("otel_kprobe.end") != "dropped" || j.root.text("error.type") != action {
+		t.Errorf("%s: status Error %v, error.type %q, end %q, want a drop for %s",
+			j, j.root.failed, j.root.text("error.type"), j.root.text("otel_kprobe.end"), action)
+	}
+}
+
+// checkFromSender expects the one trace of a packet to begin where it was sent,
+// although veth gives its XDP program a copy.
+func checkFromSender(t *testing.T, r *programRun, j *journey, number int64) {
+	t.Helper()
+	if found := port(r.journeys, number); len(found) != 1 {
+		t.Errorf("%d traces of the datagram to port %d, want 1", len(found), number)
+	}
+	if first := missingInOrder(j.functions(), []string{"ip_output", "veth_xmit", "xdp:xdp_port"}); first != "" {
+		t.Errorf("%s lacks %s: %v", j, first, j.functions())
 	}
 }
 
 func checkXDPPass(t *testing.T, r *programRun) {
 	j := withRun(t, r, portXDPPass, "xdp:xdp_port", 1)[0]
 	xdpRun(t, j, r.native, "xdp_port", "XDP_PASS")
+	checkFromSender(t, r, j, portXDPPass)
 	order := []string{"xdp:xdp_port", "__netif_receive_skb_core", "ip_local_deliver"}
 	if first := missingInOrder(j.functions(), order); first != "" {
 		t.Errorf("%s lacks %s in the order %v: %v", j, first, order, j.functions())
@@ -166,6 +187,7 @@ func checkXDPRedirect(t *testing.T, r *programRun) {
 	j := withRun(t, r, portXDPRedirect, "xdp:xdp_port", 1)[0]
 	xdpRun(t, j, r.native, "xdp_port", "XDP_REDIRECT")
 	xdpRun(t, j, r.second, "xdp_second", "XDP_PASS")
+	checkFromSender(t, r, j, portXDPRedirect)
 	order := []string{"xdp:xdp_port", "xdp:xdp_second", "__netif_receive_skb_core"}
 	if first := missingInOrder(j.functions(), order); first != "" {
 		t.Errorf("%s lacks %s in the order %v: %v", j, first, order, j.functions())
@@ -175,13 +197,17 @@ func checkXDPRedirect(t *testing.T, r *programRun) {
 	}
 }
 
+// genericDropReasons are the kernel's names of a drop by generic XDP; where it has
+// none, the program's verdict.
+var genericDropReasons = map[string]string{
+	"5.10": "XDP_DROP", "6.1": "XDP", "6.12": "XDP", "7.3": "XDP",
+}
+
 // checkGenericXDP expects the program's run in the trace of the skb that it is given.
 func checkGenericXDP(t *testing.T, r *programRun) {
 	dropped := withRun(t, r, portSkbModeDrop, "xdp:xdp_generic", 1)[0]
 	xdpRun(t, dropped, r.generic, "xdp_generic", "XDP_DROP")
-	if !dropped.root.failed || dropped.root.text("otel_kprobe.end") != "dropped" {
-		t.Errorf("%s: status Error %v, end %q, want a drop", dropped, dropped.root.failed, dropped.root.text("otel_kprobe.end"))
-	}
+	checkVerdict(t, dropped, genericDropReasons[series(t)])
 	passed := withRun(t, r, portSkbModePass, "xdp:xdp_generic", 1)[0]
 	xdpRun(t, passed, r.generic, "xdp_generic", "XDP_PASS")
 	for _, j := range []*journey{dropped, passed} {
