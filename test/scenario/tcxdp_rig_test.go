@@ -16,6 +16,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
 )
 
 // The network of the tc and XDP scenario:
@@ -200,6 +201,9 @@ func setUpPrograms(t *testing.T) {
 		}
 		must(t, "umount", "/run/xtbpf")
 	})
+	if err := rlimit.RemoveMemlock(); err != nil { // before 5.11 programs count as locked memory
+		t.Fatal(err)
+	}
 	must(t, "sh", "-c", programNetwork)
 }
 
