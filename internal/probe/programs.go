@@ -39,7 +39,7 @@ type ProgramTracer struct {
 	mu     sync.Mutex
 	last   ebpf.ProgramID // the newest that was looked at
 	traced []*bpf.RunProbe
-	copies *bpf.RunProbe // nil: not followed
+	copies *bpf.RunProbe     // nil: not followed
 	names  map[uint64]string // by event.ProgramFunc
 	failed uint64
 }
