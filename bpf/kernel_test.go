@@ -85,6 +85,7 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 		"plain":      {},
 		"entry only": {EntryOnly: true},
 		"filters":    {NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo"},
+		"trace":      {TraceTC: true, TraceXDP: true},
 	}
 	for _, way := range loadings(t, types) {
 		for name, o := range variants {
@@ -111,8 +112,10 @@ func allPrograms(t *testing.T, kind Kind) []string {
 		t.Fatal(err)
 	}
 	var names []string
-	for name := range spec.Programs {
-		names = append(names, name)
+	for name, program := range spec.Programs {
+		if program.Type != ebpf.Tracing { // those need a target: scenario TestTracePrograms
+			names = append(names, name)
+		}
 	}
 	return names
 }
@@ -162,6 +165,12 @@ func checkState(t *testing.T, objects *Objects) {
 	}
 	if evicted, err := objects.EvictIdle(^uint64(0)); err != nil || evicted != 0 {
 		t.Errorf("%d evicted, error %v", evicted, err)
+	}
+	if open, err := objects.OpenRuns(); err != nil || open != 0 {
+		t.Errorf("%d open runs, error %v", open, err)
+	}
+	if err := objects.ForgetBuffers(^uint64(0)); err != nil {
+		t.Error(err)
 	}
 	if misses, err := objects.RecursionMisses(); err != nil || misses != 0 {
 		t.Errorf("%d recursion misses, error %v", misses, err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -184,7 +183,7 @@ func attachXDP(t *testing.T, ns, name string, program *ebpf.Program, flags link.
 // attachTC attaches a program with tc, as direct action, at ingress or egress.
 func attachTC(t *testing.T, ns, name, direction string, program *ebpf.Program) {
 	t.Helper()
-	pin := filepath.Join("/run/xtbpf", name+direction)
+	pin := "/run/xtbpf/" + name + direction
 	if err := program.Pin(pin); err != nil {
 		t.Fatal(err)
 	}
