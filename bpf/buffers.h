@@ -11,6 +11,7 @@
 #ifndef OTEL_KPROBE_BUFFERS_H
 #define OTEL_KPROBE_BUFFERS_H
 
+#include "last_skbs.h"
 #include "track.h"
 
 #define MAX_BUFFERS 4096
@@ -110,6 +111,42 @@ static __noinline int end_waiting(u64 data)
 	return 1;
 }
 
+/* Says that an skb, or a buffer, belongs to the journey of parent. */
+static __always_inline void send_adoption(struct cpu_state *cpu, u64 journey, u64 child, u64 parent)
+{
+	struct clone_record *clone = bpf_ringbuf_reserve(&ring, sizeof(*clone), 0);
+
+	if (!clone) {
+		cpu->ring_full_facts++;
+		return;
+	}
+	clone->kind = RECORD_CLONE;
+	clone->flags = 0;
+	clone->cpu = bpf_get_smp_processor_id();
+	clone->tid = bpf_get_current_pid_tgid();
+	clone->journey = journey;
+	clone->skb = child;
+	clone->parent = parent;
+	clone->at_mono_ns = bpf_ktime_get_ns();
+	bpf_ringbuf_submit(clone, record_flag(cpu));
+}
+
+/* Follows an skb that is the same packet as parent, an skb or a buffer. */
+static __always_inline void adopt_skb(struct cpu_state *cpu, u64 journey, u64 skb, u64 parent)
+{
+	struct tracked_skb state = {};
+
+	state.journey = journey;
+	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
+		if (!bpf_map_lookup_elem(&tracked, &skb))
+			cpu->tracked_full++;
+		return;
+	}
+	__sync_fetch_and_add(&live, 1);
+	note_last_skb(skb);
+	send_adoption(cpu, journey, skb, parent);
+}
+
 /* The skb that was built around a buffer goes on with its journey; NULL: none was. */
 static __noinline struct tracked_skb *join_buffer(u64 skb)
 {
@@ -124,7 +161,7 @@ static __noinline struct tracked_skb *join_buffer(u64 skb)
 		return 0;
 	if (!take_buffer(view.head + view.mac_header, &buffer))
 		return 0;
-	join_journey(cpu, buffer.buffer, buffer.journey, skb);
+	adopt_skb(cpu, buffer.journey, skb, buffer.buffer);
 	send_buffer_end(cpu, &buffer, bpf_ktime_get_ns());
 	return bpf_map_lookup_elem(&tracked, &skb);
 }

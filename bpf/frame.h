@@ -11,10 +11,10 @@
 #ifndef OTEL_KPROBE_FRAME_H
 #define OTEL_KPROBE_FRAME_H
 
-#include "buffers.h"
 #include "modes.h"
 #include "track.h"
 #include <bpf/bpf_tracing.h>
+#include "buffers.h"
 
 /* PT_REGS_PARM6 of bpf_tracing.h came with libbpf 1.2. */
 #define SIXTH_PARM(ctx) ((ctx)->r9)

@@ -11,7 +11,6 @@
 #define OTEL_KPROBE_TRACK_H
 
 #include "facts.h"
-#include "last_skbs.h"
 #include "maps.h"
 #include "match.h"
 
@@ -120,31 +119,12 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 	return bpf_map_lookup_elem(&tracked, &skb);
 }
 
-/* Says that skb belongs to the journey of parent. */
-static __always_inline void send_clone(struct cpu_state *cpu, u64 journey, u64 skb, u64 parent, u32 tid)
-{
-	struct clone_record *clone = bpf_ringbuf_reserve(&ring, sizeof(*clone), 0);
-
-	if (!clone) {
-		cpu->ring_full_facts++;
-		return;
-	}
-	clone->kind = RECORD_CLONE;
-	clone->flags = 0;
-	clone->cpu = bpf_get_smp_processor_id();
-	clone->tid = tid;
-	clone->journey = journey;
-	clone->skb = skb;
-	clone->parent = parent;
-	clone->at_mono_ns = bpf_ktime_get_ns();
-	bpf_ringbuf_submit(clone, record_flag(cpu));
-}
-
 /* One new skb joins the journey of parent, with what is known of it. */
 static __always_inline void join_journey(struct cpu_state *cpu, u64 parent, u64 journey, u64 skb)
 {
 	struct tracked_skb *known = bpf_map_lookup_elem(&tracked, &parent);
 	struct tracked_skb state = {};
+	struct clone_record *clone;
 
 	state.journey = journey;
 	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
@@ -153,9 +133,20 @@ static __always_inline void join_journey(struct cpu_state *cpu, u64 parent, u64 
 		return;
 	}
 	__sync_fetch_and_add(&live, 1);
-	if (trace_xdp)
-		note_last_skb(skb);
-	send_clone(cpu, journey, skb, parent, known ? known->tid : 0);
+	clone = bpf_ringbuf_reserve(&ring, sizeof(*clone), 0);
+	if (!clone) {
+		cpu->ring_full_facts++;
+		return;
+	}
+	clone->kind = RECORD_CLONE;
+	clone->flags = 0;
+	clone->cpu = bpf_get_smp_processor_id();
+	clone->tid = known ? known->tid : 0;
+	clone->journey = journey;
+	clone->skb = skb;
+	clone->parent = parent;
+	clone->at_mono_ns = bpf_ktime_get_ns();
+	bpf_ringbuf_submit(clone, record_flag(cpu));
 }
 
 /* A list of skbs that a cloning function returned, walked one skb a call. */

@@ -247,7 +247,7 @@ static __noinline int leave_buffer(struct open_run *run, u64 xdp, u32 action)
 		buffer.buffer = read_u64(xdp + XDP_OFFSET(data_hard_start));
 		buffer.entered = 0;
 		buffer.facts = 0;
-		send_clone(cpu, buffer.journey, buffer.buffer, run->frame.skb, run->frame.tid);
+		send_adoption(cpu, buffer.journey, buffer.buffer, run->frame.skb);
 	}
 	if (action == ACTION_PASS || action == ACTION_TX || action == ACTION_REDIRECT) {
 		end_waiting(data); /* what was there before is gone */
@@ -277,7 +277,7 @@ int skb_copied(u64 *ctx)
 	from = run_argument(ctx, 1);
 	state = bpf_map_lookup_elem(&tracked, &from);
 	if (state)
-		join_journey(cpu, from, state->journey, run_argument(ctx, 0));
+		adopt_skb(cpu, state->journey, run_argument(ctx, 0), from);
 	return 0;
 }
 

@@ -207,6 +207,12 @@ func endOf(j *journey.Journey) string {
 
 func endName(h event.EndHow) string {
 	switch h {
+	case event.EndPassed:
+		return "passed"
+	case event.EndSent:
+		return "sent"
+	case event.EndRedirected:
+		return "redirected"
 	case event.EndDropped:
 		return "dropped"
 	case event.EndConsumed:
@@ -219,12 +225,6 @@ func endName(h event.EndHow) string {
 		return "deferred"
 	case event.EndEvicted:
 		return "evicted"
-	case event.EndPassed:
-		return "passed"
-	case event.EndSent:
-		return "sent"
-	case event.EndRedirected:
-		return "redirected"
 	default:
 		return "unfinished"
 	}

@@ -15,6 +15,10 @@ const cacheLimit = 8192
 
 // function is what a Builder knows of a probed function.
 type function struct {
+	hook        event.Hook // where it is attached, if it is a BPF program
+	program     uint32     // its id
+	programName string     // "" unknown
+
 	Function
 	stage Stage
 	side  side
@@ -23,10 +27,6 @@ type function struct {
 	wait  Wait
 	reads bool
 	text  string // what it does, "" unknown or not wanted
-
-	hook        event.Hook // where it is attached, if it is a BPF program
-	program     uint32     // its id
-	programName string     // "" unknown
 }
 
 // nameCache remembers strings, so that a Build in steady state makes none.

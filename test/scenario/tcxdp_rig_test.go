@@ -63,13 +63,14 @@ const (
 	portXDPDrop      = 8111
 	portXDPPass      = 8112
 	portXDPRedirect  = 8113
+	portXDPSend      = 8114
 	portSkbModeDrop  = 8121
 	portSkbModePass  = 8122
 	portOffset       = 14 + 20 + 2 // of the UDP destination port, without IP options
 	tcOK, tcShot     = 0, 2
 	tcRedirect       = 7
 	xdpDrop, xdpPass = 1, 2
-	xdpRedirect      = 4
+	xdpSend          = 3
 )
 
 // verdict is what a program returns for a port; redirect: what bpf_redirect to that

@@ -30,6 +30,7 @@ func TestTracePrograms(t *testing.T) {
 	t.Run("XDP drop", func(t *testing.T) { checkXDPDrop(t, r) })
 	t.Run("XDP pass", func(t *testing.T) { checkXDPPass(t, r) })
 	t.Run("XDP redirect", func(t *testing.T) { checkXDPRedirect(t, r) })
+	t.Run("XDP send", func(t *testing.T) { checkXDPSend(t, r) })
 	t.Run("generic XDP", func(t *testing.T) { checkGenericXDP(t, r) })
 	t.Run("replay", func(t *testing.T) { checkReplayedBytes(t, r.outcome) })
 }
@@ -44,6 +45,7 @@ func tracePrograms(t *testing.T) *programRun {
 	attachTC(t, "xtright", "vtb", "ingress", r.tc)
 	r.native = loadProgram(t, ebpf.XDP, "xdp_port", xdpPass,
 		verdict{port: portXDPDrop, returns: xdpDrop},
+		verdict{port: portXDPSend, returns: xdpSend},
 		verdict{port: portXDPRedirect, redirect: interfaceIn(t, "xtright", "vxc")})
 	attachXDP(t, "xtright", "vxb", r.native, link.XDPDriverMode)
 	r.second = loadProgram(t, ebpf.XDP, "xdp_second", xdpPass)
@@ -55,7 +57,7 @@ func tracePrograms(t *testing.T) *programRun {
 	tr.waitFor(t, "tracing 4 tc and xdp programs")
 	datagram(t, "xtleft", "10.30.0.2", portTCDrop)
 	datagram(t, "xtleft", "10.30.0.2", portTCRedirect)
-	for _, port := range []int{portXDPDrop, portXDPPass, portXDPRedirect} {
+	for _, port := range []int{portXDPDrop, portXDPPass, portXDPRedirect, portXDPSend} {
 		datagram(t, "xtleft", "10.31.0.2", port)
 	}
 	datagram(t, "xtright", "10.30.0.1", portSkbModeDrop)
@@ -191,6 +193,17 @@ func checkXDPRedirect(t *testing.T, r *programRun) {
 	}
 	if got := j.root.list("otel_kprobe.interfaces"); missingInOrder(got, []string{"vxb", "vxd"}) != "" {
 		t.Errorf("%s passed %v, want vxb and then vxd", j, got)
+	}
+}
+
+// checkXDPSend expects a packet that a program sends back, and that nobody takes: an
+// end of veth without an XDP program of its own refuses buffers.
+func checkXDPSend(t *testing.T, r *programRun) {
+	j := withRun(t, r, portXDPSend, "xdp:xdp_port", 1)[0]
+	xdpRun(t, j, r.native, "xdp_port", "XDP_TX")
+	checkFromSender(t, r, j, portXDPSend)
+	if end := j.root.text("otel_kprobe.end"); end != "sent" || j.root.failed {
+		t.Errorf("%s: end %q, status Error %v, want it sent", j, end, j.root.failed)
 	}
 }
 
