@@ -130,12 +130,14 @@ func tracePrograms(f programFlags, objects *bpf.Objects, options bpf.Options, lo
 }
 
 // String says how many programs are traced.
-func (p *programs) String() string {
+func (p *programs) String() string { return p.flags.describe(p.tracer.Traced()) }
+
+// describe is one line about the programs at the start.
+func (f *programFlags) describe(probed int, failed uint64) string {
 	var kinds []string
-	for _, name := range p.flags.names() {
+	for _, name := range f.names() {
 		kinds = append(kinds, strings.TrimPrefix(name, "trace-"))
 	}
-	probed, failed := p.tracer.Traced()
 	text := fmt.Sprintf("tracing %d %s programs, and those that are loaded from now on", probed, strings.Join(kinds, " and "))
 	if probed == 0 {
 		text = fmt.Sprintf("no %s program is loaded that can be traced: those that are loaded from now on will be", strings.Join(kinds, " or "))

@@ -33,6 +33,23 @@ func TestProgramFlags(t *testing.T) {
 	}
 }
 
+func TestDescribePrograms(t *testing.T) {
+	for _, c := range []struct {
+		flags  programFlags
+		probed int
+		failed uint64
+		want   string
+	}{
+		{programFlags{tc: true}, 0, 0, "no tc program is loaded that can be traced: those that are loaded from now on will be"},
+		{programFlags{tc: true, xdp: true}, 0, 1, "no tc or xdp program is loaded that can be traced: those that are loaded from now on will be; 1 cannot be traced"},
+		{programFlags{xdp: true}, 3, 0, "tracing 3 xdp programs, and those that are loaded from now on"},
+	} {
+		if got := c.flags.describe(c.probed, c.failed); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
 func TestKernelWithoutPrograms(t *testing.T) {
 	lacks := func(missing ebpf.ProgramType) func(ebpf.ProgramType) error {
 		return func(asked ebpf.ProgramType) error {

@@ -117,6 +117,19 @@ func loadProgram(t *testing.T, kind ebpf.ProgramType, name string, other int32, 
 	return program
 }
 
+// withoutBTF loads a program that the kernel permits no trampoline of.
+func withoutBTF(t *testing.T) {
+	t.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "plain", Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, tcOK), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = program.Close() })
+}
+
 func number(name string) btf.Type {
 	return &btf.Typedef{Name: name, Type: &btf.Int{Name: "unsigned int", Size: 4}}
 }

@@ -53,8 +53,11 @@ func tracePrograms(t *testing.T) *programRun {
 	r.generic = loadProgram(t, ebpf.XDP, "xdp_generic", xdpPass, verdict{port: portSkbModeDrop, returns: xdpDrop})
 	attachXDP(t, "xtleft", "vta", r.generic, link.XDPGenericMode)
 
+	withoutBTF(t)
+
 	tr := start(t, "--trace-tc", "--trace-xdp", "--record", "DIR/recording", "udp dst portrange 8100-8199")
-	tr.waitFor(t, "tracing 4 tc and xdp programs")
+	tr.waitFor(t, "tracing 4 tc and xdp programs, and those that are loaded from now on; 1 cannot be traced")
+	tr.waitFor(t, "loaded without BTF")
 	datagram(t, "xtleft", "10.30.0.2", portTCDrop)
 	datagram(t, "xtleft", "10.30.0.2", portTCRedirect)
 	for _, port := range []int{portXDPDrop, portXDPPass, portXDPRedirect, portXDPSend} {
