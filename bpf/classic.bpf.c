@@ -9,6 +9,7 @@
  */
 #include "callees.h"
 #include "frame.h"
+#include "traced.h"
 
 #define MAX_OPEN_FRAMES 16384
 #define MAX_TAIL_CALLS 16

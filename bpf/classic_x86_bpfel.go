@@ -157,6 +157,12 @@ type classicFrameRecord struct {
 	Ordinal     uint32
 }
 
+type classicLastSkbs struct {
+	_     structs.HostLayout
+	Skbs  [4]uint64
+	Count uint64
+}
+
 type classicLinkRecord struct {
 	_        structs.HostLayout
 	Kind     uint8
@@ -176,6 +182,14 @@ type classicOpenFrames struct {
 	Count   uint32
 	Pad     uint32
 	Cookies [16]uint64
+}
+
+type classicOpenRun struct {
+	_       structs.HostLayout
+	Frame   classicFrameRecord
+	Facts   uint32
+	RunKind uint8
+	Pad     [3]uint8
 }
 
 type classicOwnFlow struct {
@@ -232,6 +246,13 @@ type classicProbeSettings struct {
 	Pad          [2]uint8
 }
 
+type classicRunScratch struct {
+	_           structs.HostLayout
+	Stack       uint64
+	NextJourney uint64
+	Run         classicOpenRun
+}
+
 type classicSkbCopy struct {
 	_     structs.HostLayout
 	Bytes [232]uint8
@@ -269,6 +290,17 @@ type classicStackRecord struct {
 	Addresses [32]uint64
 }
 
+type classicTrackedBuffer struct {
+	_          structs.HostLayout
+	Journey    uint64
+	Buffer     uint64
+	SeenMonoNs uint64
+	Action     uint32
+	Entered    uint32
+	Facts      uint32
+	Pad        uint32
+}
+
 type classicTrackedSkb struct {
 	_           structs.HostLayout
 	Journey     uint64
@@ -288,13 +320,17 @@ type classicTrackedSkb struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	classicMapBuffers          = "buffers"
 	classicMapCpuStates        = "cpu_states"
 	classicMapFieldRooms       = "field_rooms"
+	classicMapLastSkbs         = "last_skbs"
 	classicMapNotes            = "notes"
 	classicMapOpenFrames       = "open_frames"
+	classicMapOpenRuns         = "open_runs"
 	classicMapOwnFlows         = "own_flows"
 	classicMapOwners           = "owners"
 	classicMapRing             = "ring"
+	classicMapRunScratches     = "run_scratches"
 	classicMapSkbCopies        = "skb_copies"
 	classicMapSlots            = "slots"
 	classicMapTracked          = "tracked"
@@ -307,6 +343,7 @@ const (
 	classicProgEndFreed        = "end_freed"
 	classicProgEndMerged       = "end_merged"
 	classicProgEvict           = "evict"
+	classicProgForgetBuffer    = "forget_buffer"
 	classicProgGathers1        = "gathers_1"
 	classicProgIndirect0       = "indirect_0"
 	classicProgIndirect1       = "indirect_1"
@@ -330,10 +367,14 @@ const (
 	classicProgPlain3          = "plain_3"
 	classicProgPlain4          = "plain_4"
 	classicProgPlain5          = "plain_5"
+	classicProgRunLeave        = "run_leave"
+	classicProgSkbCopied       = "skb_copied"
 	classicProgSock1           = "sock_1"
 	classicProgSocketChild     = "socket_child"
 	classicProgSocketGone      = "socket_gone"
 	classicProgSocketUsed      = "socket_used"
+	classicProgTcEnter         = "tc_enter"
+	classicProgXdpEnter        = "xdp_enter"
 	classicVarCallerRecordType = "caller_record_type"
 	classicVarCloneRecordType  = "clone_record_type"
 	classicVarEndRecordType    = "end_record_type"
@@ -345,11 +386,15 @@ const (
 	classicVarLive             = "live"
 	classicVarNoted            = "noted"
 	classicVarOpenCount        = "open_count"
+	classicVarOpenRunCount     = "open_run_count"
 	classicVarOwnerRecordType  = "owner_record_type"
 	classicVarOwnerSettings    = "owner_settings"
 	classicVarSettings         = "settings"
 	classicVarShedMonoNs       = "shed_mono_ns"
 	classicVarStackRecordType  = "stack_record_type"
+	classicVarTraceXdp         = "trace_xdp"
+	classicVarTracedFunc       = "traced_func"
+	classicVarWaitingBuffers   = "waiting_buffers"
 )
 
 // loadClassic returns the embedded CollectionSpec for classic.
@@ -403,6 +448,7 @@ type classicProgramSpecs struct {
 	EndFreed      *ebpf.ProgramSpec `ebpf:"end_freed"`
 	EndMerged     *ebpf.ProgramSpec `ebpf:"end_merged"`
 	Evict         *ebpf.ProgramSpec `ebpf:"evict"`
+	ForgetBuffer  *ebpf.ProgramSpec `ebpf:"forget_buffer"`
 	Gathers1      *ebpf.ProgramSpec `ebpf:"gathers_1"`
 	Indirect0     *ebpf.ProgramSpec `ebpf:"indirect_0"`
 	Indirect1     *ebpf.ProgramSpec `ebpf:"indirect_1"`
@@ -426,26 +472,34 @@ type classicProgramSpecs struct {
 	Plain3        *ebpf.ProgramSpec `ebpf:"plain_3"`
 	Plain4        *ebpf.ProgramSpec `ebpf:"plain_4"`
 	Plain5        *ebpf.ProgramSpec `ebpf:"plain_5"`
+	RunLeave      *ebpf.ProgramSpec `ebpf:"run_leave"`
+	SkbCopied     *ebpf.ProgramSpec `ebpf:"skb_copied"`
 	Sock1         *ebpf.ProgramSpec `ebpf:"sock_1"`
 	SocketChild   *ebpf.ProgramSpec `ebpf:"socket_child"`
 	SocketGone    *ebpf.ProgramSpec `ebpf:"socket_gone"`
 	SocketUsed    *ebpf.ProgramSpec `ebpf:"socket_used"`
+	TcEnter       *ebpf.ProgramSpec `ebpf:"tc_enter"`
+	XdpEnter      *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
 
 // classicMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicMapSpecs struct {
-	CpuStates  *ebpf.MapSpec `ebpf:"cpu_states"`
-	FieldRooms *ebpf.MapSpec `ebpf:"field_rooms"`
-	Notes      *ebpf.MapSpec `ebpf:"notes"`
-	OpenFrames *ebpf.MapSpec `ebpf:"open_frames"`
-	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
-	Owners     *ebpf.MapSpec `ebpf:"owners"`
-	Ring       *ebpf.MapSpec `ebpf:"ring"`
-	SkbCopies  *ebpf.MapSpec `ebpf:"skb_copies"`
-	Slots      *ebpf.MapSpec `ebpf:"slots"`
-	Tracked    *ebpf.MapSpec `ebpf:"tracked"`
+	Buffers      *ebpf.MapSpec `ebpf:"buffers"`
+	CpuStates    *ebpf.MapSpec `ebpf:"cpu_states"`
+	FieldRooms   *ebpf.MapSpec `ebpf:"field_rooms"`
+	LastSkbs     *ebpf.MapSpec `ebpf:"last_skbs"`
+	Notes        *ebpf.MapSpec `ebpf:"notes"`
+	OpenFrames   *ebpf.MapSpec `ebpf:"open_frames"`
+	OpenRuns     *ebpf.MapSpec `ebpf:"open_runs"`
+	OwnFlows     *ebpf.MapSpec `ebpf:"own_flows"`
+	Owners       *ebpf.MapSpec `ebpf:"owners"`
+	Ring         *ebpf.MapSpec `ebpf:"ring"`
+	RunScratches *ebpf.MapSpec `ebpf:"run_scratches"`
+	SkbCopies    *ebpf.MapSpec `ebpf:"skb_copies"`
+	Slots        *ebpf.MapSpec `ebpf:"slots"`
+	Tracked      *ebpf.MapSpec `ebpf:"tracked"`
 }
 
 // classicVariableSpecs contains global variables before they are loaded into the kernel.
@@ -463,11 +517,15 @@ type classicVariableSpecs struct {
 	Live             *ebpf.VariableSpec `ebpf:"live"`
 	Noted            *ebpf.VariableSpec `ebpf:"noted"`
 	OpenCount        *ebpf.VariableSpec `ebpf:"open_count"`
+	OpenRunCount     *ebpf.VariableSpec `ebpf:"open_run_count"`
 	OwnerRecordType  *ebpf.VariableSpec `ebpf:"owner_record_type"`
 	OwnerSettings    *ebpf.VariableSpec `ebpf:"owner_settings"`
 	Settings         *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs       *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 	StackRecordType  *ebpf.VariableSpec `ebpf:"stack_record_type"`
+	TraceXdp         *ebpf.VariableSpec `ebpf:"trace_xdp"`
+	TracedFunc       *ebpf.VariableSpec `ebpf:"traced_func"`
+	WaitingBuffers   *ebpf.VariableSpec `ebpf:"waiting_buffers"`
 }
 
 // classicObjects contains all objects after they have been loaded into the kernel.
@@ -490,27 +548,35 @@ func (o *classicObjects) Close() error {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicMaps struct {
-	CpuStates  *ebpf.Map `ebpf:"cpu_states"`
-	FieldRooms *ebpf.Map `ebpf:"field_rooms"`
-	Notes      *ebpf.Map `ebpf:"notes"`
-	OpenFrames *ebpf.Map `ebpf:"open_frames"`
-	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
-	Owners     *ebpf.Map `ebpf:"owners"`
-	Ring       *ebpf.Map `ebpf:"ring"`
-	SkbCopies  *ebpf.Map `ebpf:"skb_copies"`
-	Slots      *ebpf.Map `ebpf:"slots"`
-	Tracked    *ebpf.Map `ebpf:"tracked"`
+	Buffers      *ebpf.Map `ebpf:"buffers"`
+	CpuStates    *ebpf.Map `ebpf:"cpu_states"`
+	FieldRooms   *ebpf.Map `ebpf:"field_rooms"`
+	LastSkbs     *ebpf.Map `ebpf:"last_skbs"`
+	Notes        *ebpf.Map `ebpf:"notes"`
+	OpenFrames   *ebpf.Map `ebpf:"open_frames"`
+	OpenRuns     *ebpf.Map `ebpf:"open_runs"`
+	OwnFlows     *ebpf.Map `ebpf:"own_flows"`
+	Owners       *ebpf.Map `ebpf:"owners"`
+	Ring         *ebpf.Map `ebpf:"ring"`
+	RunScratches *ebpf.Map `ebpf:"run_scratches"`
+	SkbCopies    *ebpf.Map `ebpf:"skb_copies"`
+	Slots        *ebpf.Map `ebpf:"slots"`
+	Tracked      *ebpf.Map `ebpf:"tracked"`
 }
 
 func (m *classicMaps) Close() error {
 	return _ClassicClose(
+		m.Buffers,
 		m.CpuStates,
 		m.FieldRooms,
+		m.LastSkbs,
 		m.Notes,
 		m.OpenFrames,
+		m.OpenRuns,
 		m.OwnFlows,
 		m.Owners,
 		m.Ring,
+		m.RunScratches,
 		m.SkbCopies,
 		m.Slots,
 		m.Tracked,
@@ -532,11 +598,15 @@ type classicVariables struct {
 	Live             *ebpf.Variable `ebpf:"live"`
 	Noted            *ebpf.Variable `ebpf:"noted"`
 	OpenCount        *ebpf.Variable `ebpf:"open_count"`
+	OpenRunCount     *ebpf.Variable `ebpf:"open_run_count"`
 	OwnerRecordType  *ebpf.Variable `ebpf:"owner_record_type"`
 	OwnerSettings    *ebpf.Variable `ebpf:"owner_settings"`
 	Settings         *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs       *ebpf.Variable `ebpf:"shed_mono_ns"`
 	StackRecordType  *ebpf.Variable `ebpf:"stack_record_type"`
+	TraceXdp         *ebpf.Variable `ebpf:"trace_xdp"`
+	TracedFunc       *ebpf.Variable `ebpf:"traced_func"`
+	WaitingBuffers   *ebpf.Variable `ebpf:"waiting_buffers"`
 }
 
 // classicPrograms contains all programs after they have been loaded into the kernel.
@@ -552,6 +622,7 @@ type classicPrograms struct {
 	EndFreed      *ebpf.Program `ebpf:"end_freed"`
 	EndMerged     *ebpf.Program `ebpf:"end_merged"`
 	Evict         *ebpf.Program `ebpf:"evict"`
+	ForgetBuffer  *ebpf.Program `ebpf:"forget_buffer"`
 	Gathers1      *ebpf.Program `ebpf:"gathers_1"`
 	Indirect0     *ebpf.Program `ebpf:"indirect_0"`
 	Indirect1     *ebpf.Program `ebpf:"indirect_1"`
@@ -575,10 +646,14 @@ type classicPrograms struct {
 	Plain3        *ebpf.Program `ebpf:"plain_3"`
 	Plain4        *ebpf.Program `ebpf:"plain_4"`
 	Plain5        *ebpf.Program `ebpf:"plain_5"`
+	RunLeave      *ebpf.Program `ebpf:"run_leave"`
+	SkbCopied     *ebpf.Program `ebpf:"skb_copied"`
 	Sock1         *ebpf.Program `ebpf:"sock_1"`
 	SocketChild   *ebpf.Program `ebpf:"socket_child"`
 	SocketGone    *ebpf.Program `ebpf:"socket_gone"`
 	SocketUsed    *ebpf.Program `ebpf:"socket_used"`
+	TcEnter       *ebpf.Program `ebpf:"tc_enter"`
+	XdpEnter      *ebpf.Program `ebpf:"xdp_enter"`
 }
 
 func (p *classicPrograms) Close() error {
@@ -592,6 +667,7 @@ func (p *classicPrograms) Close() error {
 		p.EndFreed,
 		p.EndMerged,
 		p.Evict,
+		p.ForgetBuffer,
 		p.Gathers1,
 		p.Indirect0,
 		p.Indirect1,
@@ -615,10 +691,14 @@ func (p *classicPrograms) Close() error {
 		p.Plain3,
 		p.Plain4,
 		p.Plain5,
+		p.RunLeave,
+		p.SkbCopied,
 		p.Sock1,
 		p.SocketChild,
 		p.SocketGone,
 		p.SocketUsed,
+		p.TcEnter,
+		p.XdpEnter,
 	)
 }
 

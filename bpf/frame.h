@@ -16,6 +16,7 @@
 #include "notes.h"
 #include "owner_send.h"
 #include <bpf/bpf_tracing.h>
+#include "buffers.h"
 
 /* PT_REGS_PARM6 of bpf_tracing.h came with libbpf 1.2. */
 #define SIXTH_PARM(ctx) ((ctx)->r9)
@@ -75,19 +76,19 @@ static __always_inline struct slot *take_slot(struct cpu_state *cpu, u64 now, u3
 	return 0;
 }
 
-static __always_inline void send_frame(struct cpu_state *cpu, const struct slot *slot)
+/* False when there was no room for it. */
+static __always_inline int send_frame(struct cpu_state *cpu, const struct frame_record *frame)
 {
 	struct frame_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 
 	if (!record) {
 		cpu->ring_full_frames++;
-		if (settings.callees && slot->frame.flags & FRAME_NO_SKB)
-			callee_lost(slot->outer);
-		return;
+		return 0;
 	}
-	*record = slot->frame;
+	*record = *frame;
 	cpu->submitted_frames++;
 	bpf_ringbuf_submit(record, record_flag(cpu));
+	return 1;
 }
 
 /* Sends the frame at its entry, for --entry-only. */
@@ -125,6 +126,8 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 
 	if (!cpu || !state)
 		return 0;
+	if (trace_xdp)
+		note_last_skb(skb);
 	view_skb(&view, skb);
 	tid = bpf_get_current_pid_tgid();
 	refresh_facts(cpu, state, &view, skb, tid);
@@ -165,6 +168,8 @@ static __always_inline u64 enter_frame(struct pt_regs *ctx, u64 skb, u32 mode)
 		return 0;
 	if (live)
 		state = bpf_map_lookup_elem(&tracked, &skb);
+	if (trace_xdp && !state && !(mode & MODE_NO_START))
+		state = join_buffer(skb);
 	if (!state) {
 		if (mode & MODE_NO_START || !matches(skb) || !wants_owner(ctx, mode, skb))
 			return 0;
@@ -191,7 +196,8 @@ static __always_inline void leave_frame(u64 cookie, u64 ret)
 		meet_kin(cpu, slot, ret);
 	if (settings.callees)
 		forget_frame(cookie);
-	send_frame(cpu, slot);
+	if (!send_frame(cpu, &slot->frame) && settings.callees && slot->frame.flags & FRAME_NO_SKB)
+		callee_lost(slot->outer);
 	slot->busy = 0;
 }
 

@@ -91,6 +91,7 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 		"filters":    {NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo"},
 		"extras":     {Extras: allExtras()},
 		"owners":     {Owner: OwnerFilter{Cgroup: 1, TGID: 1, Comm: "init"}},
+		"trace":      {TraceTC: true, TraceXDP: true},
 	}
 	for _, way := range loadings(t, types) {
 		for name, o := range variants {
@@ -121,8 +122,10 @@ func allPrograms(t *testing.T, kind Kind) []string {
 		t.Fatal(err)
 	}
 	var names []string
-	for name := range spec.Programs {
-		names = append(names, name)
+	for name, program := range spec.Programs {
+		if program.Type != ebpf.Tracing { // those need a target: scenario TestTracePrograms
+			names = append(names, name)
+		}
 	}
 	return names
 }
@@ -172,6 +175,12 @@ func checkState(t *testing.T, objects *Objects) {
 	}
 	if evicted, err := objects.EvictIdle(^uint64(0)); err != nil || evicted != 0 {
 		t.Errorf("%d evicted, error %v", evicted, err)
+	}
+	if open, err := objects.OpenRuns(); err != nil || open != 0 {
+		t.Errorf("%d open runs, error %v", open, err)
+	}
+	if err := objects.ForgetBuffers(^uint64(0)); err != nil {
+		t.Error(err)
 	}
 	if misses, err := objects.RecursionMisses(); err != nil || misses != 0 {
 		t.Errorf("%d recursion misses, error %v", misses, err)

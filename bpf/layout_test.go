@@ -35,6 +35,8 @@ func layouts() map[string]any {
 		"stack_record":   classicStackRecord{},
 		"caller_record":  classicCallerRecord{},
 		"fields_record":  classicFieldsRecord{},
+		"tracked_buffer": classicTrackedBuffer{},
+		"open_run":       classicOpenRun{},
 	}
 }
 

@@ -63,6 +63,8 @@ type Options struct {
 	// their ids. Nil: Load reads all of it, which takes long.
 	KernelTypes *btf.Spec
 	Tunnel      bool // follow only packets of whose tunnel's content Filter knows more
+	TraceTC     bool // NewRunTracer will be asked for tc programs
+	TraceXDP    bool // … for XDP programs; follows packets from before they have an skb
 	// Filter replaces the bodies of filter_l2 and filter_l3, and with Tunnel those of
 	// tunnel_l2 and tunnel_l3.
 	Filter func(*ebpf.CollectionSpec) error
@@ -140,7 +142,7 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 	if !o.Callees {
 		spec.Maps["notes"].MaxEntries = 1 // never used
 	}
-	return spec, nil
+	return spec, applyTrace(spec, o)
 }
 
 // keepPrograms drops the programs that are not asked for and sets the attach

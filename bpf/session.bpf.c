@@ -12,6 +12,7 @@
 #include "ends.h"
 #include "frame.h"
 #include "owner_programs.h"
+#include "traced.h"
 
 /*
  * Both kfuncs took no argument when they came; since Linux 7.0 they take the

@@ -42,12 +42,16 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	sessionMapBuffers            = "buffers"
 	sessionMapCpuStates          = "cpu_states"
 	sessionMapFieldRooms         = "field_rooms"
+	sessionMapLastSkbs           = "last_skbs"
 	sessionMapNotes              = "notes"
+	sessionMapOpenRuns           = "open_runs"
 	sessionMapOwnFlows           = "own_flows"
 	sessionMapOwners             = "owners"
 	sessionMapRing               = "ring"
+	sessionMapRunScratches       = "run_scratches"
 	sessionMapSlots              = "slots"
 	sessionMapTracked            = "tracked"
 	sessionProgCallee            = "callee"
@@ -56,11 +60,16 @@ const (
 	sessionProgEndFreed          = "end_freed"
 	sessionProgEndMerged         = "end_merged"
 	sessionProgEvict             = "evict"
+	sessionProgForgetBuffer      = "forget_buffer"
 	sessionProgKfreeSkb          = "kfree_skb"
 	sessionProgProbe             = "probe"
+	sessionProgRunLeave          = "run_leave"
+	sessionProgSkbCopied         = "skb_copied"
 	sessionProgSocketChild       = "socket_child"
 	sessionProgSocketGone        = "socket_gone"
 	sessionProgSocketUsed        = "socket_used"
+	sessionProgTcEnter           = "tc_enter"
+	sessionProgXdpEnter          = "xdp_enter"
 	sessionVarExtras             = "extras"
 	sessionVarFunctionModeType   = "function_mode_type"
 	sessionVarKinType            = "kin_type"
@@ -69,9 +78,13 @@ const (
 	sessionVarModesDisplacements = "modes_displacements"
 	sessionVarModesMultiplier    = "modes_multiplier"
 	sessionVarNoted              = "noted"
+	sessionVarOpenRunCount       = "open_run_count"
 	sessionVarOwnerSettings      = "owner_settings"
 	sessionVarSettings           = "settings"
 	sessionVarShedMonoNs         = "shed_mono_ns"
+	sessionVarTraceXdp           = "trace_xdp"
+	sessionVarTracedFunc         = "traced_func"
+	sessionVarWaitingBuffers     = "waiting_buffers"
 )
 
 // loadSession returns the embedded CollectionSpec for session.
@@ -116,31 +129,40 @@ type sessionSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionProgramSpecs struct {
-	Callee      *ebpf.ProgramSpec `ebpf:"callee"`
-	ConsumeSkb  *ebpf.ProgramSpec `ebpf:"consume_skb"`
-	EndDeferred *ebpf.ProgramSpec `ebpf:"end_deferred"`
-	EndFreed    *ebpf.ProgramSpec `ebpf:"end_freed"`
-	EndMerged   *ebpf.ProgramSpec `ebpf:"end_merged"`
-	Evict       *ebpf.ProgramSpec `ebpf:"evict"`
-	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
-	Probe       *ebpf.ProgramSpec `ebpf:"probe"`
-	SocketChild *ebpf.ProgramSpec `ebpf:"socket_child"`
-	SocketGone  *ebpf.ProgramSpec `ebpf:"socket_gone"`
-	SocketUsed  *ebpf.ProgramSpec `ebpf:"socket_used"`
+	Callee       *ebpf.ProgramSpec `ebpf:"callee"`
+	ConsumeSkb   *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	EndDeferred  *ebpf.ProgramSpec `ebpf:"end_deferred"`
+	EndFreed     *ebpf.ProgramSpec `ebpf:"end_freed"`
+	EndMerged    *ebpf.ProgramSpec `ebpf:"end_merged"`
+	Evict        *ebpf.ProgramSpec `ebpf:"evict"`
+	ForgetBuffer *ebpf.ProgramSpec `ebpf:"forget_buffer"`
+	KfreeSkb     *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	Probe        *ebpf.ProgramSpec `ebpf:"probe"`
+	RunLeave     *ebpf.ProgramSpec `ebpf:"run_leave"`
+	SkbCopied    *ebpf.ProgramSpec `ebpf:"skb_copied"`
+	SocketChild  *ebpf.ProgramSpec `ebpf:"socket_child"`
+	SocketGone   *ebpf.ProgramSpec `ebpf:"socket_gone"`
+	SocketUsed   *ebpf.ProgramSpec `ebpf:"socket_used"`
+	TcEnter      *ebpf.ProgramSpec `ebpf:"tc_enter"`
+	XdpEnter     *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
 
 // sessionMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionMapSpecs struct {
-	CpuStates  *ebpf.MapSpec `ebpf:"cpu_states"`
-	FieldRooms *ebpf.MapSpec `ebpf:"field_rooms"`
-	Notes      *ebpf.MapSpec `ebpf:"notes"`
-	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
-	Owners     *ebpf.MapSpec `ebpf:"owners"`
-	Ring       *ebpf.MapSpec `ebpf:"ring"`
-	Slots      *ebpf.MapSpec `ebpf:"slots"`
-	Tracked    *ebpf.MapSpec `ebpf:"tracked"`
+	Buffers      *ebpf.MapSpec `ebpf:"buffers"`
+	CpuStates    *ebpf.MapSpec `ebpf:"cpu_states"`
+	FieldRooms   *ebpf.MapSpec `ebpf:"field_rooms"`
+	LastSkbs     *ebpf.MapSpec `ebpf:"last_skbs"`
+	Notes        *ebpf.MapSpec `ebpf:"notes"`
+	OpenRuns     *ebpf.MapSpec `ebpf:"open_runs"`
+	OwnFlows     *ebpf.MapSpec `ebpf:"own_flows"`
+	Owners       *ebpf.MapSpec `ebpf:"owners"`
+	Ring         *ebpf.MapSpec `ebpf:"ring"`
+	RunScratches *ebpf.MapSpec `ebpf:"run_scratches"`
+	Slots        *ebpf.MapSpec `ebpf:"slots"`
+	Tracked      *ebpf.MapSpec `ebpf:"tracked"`
 }
 
 // sessionVariableSpecs contains global variables before they are loaded into the kernel.
@@ -155,9 +177,13 @@ type sessionVariableSpecs struct {
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
 	Noted              *ebpf.VariableSpec `ebpf:"noted"`
+	OpenRunCount       *ebpf.VariableSpec `ebpf:"open_run_count"`
 	OwnerSettings      *ebpf.VariableSpec `ebpf:"owner_settings"`
 	Settings           *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs         *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
+	TraceXdp           *ebpf.VariableSpec `ebpf:"trace_xdp"`
+	TracedFunc         *ebpf.VariableSpec `ebpf:"traced_func"`
+	WaitingBuffers     *ebpf.VariableSpec `ebpf:"waiting_buffers"`
 }
 
 // sessionObjects contains all objects after they have been loaded into the kernel.
@@ -180,24 +206,32 @@ func (o *sessionObjects) Close() error {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionMaps struct {
-	CpuStates  *ebpf.Map `ebpf:"cpu_states"`
-	FieldRooms *ebpf.Map `ebpf:"field_rooms"`
-	Notes      *ebpf.Map `ebpf:"notes"`
-	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
-	Owners     *ebpf.Map `ebpf:"owners"`
-	Ring       *ebpf.Map `ebpf:"ring"`
-	Slots      *ebpf.Map `ebpf:"slots"`
-	Tracked    *ebpf.Map `ebpf:"tracked"`
+	Buffers      *ebpf.Map `ebpf:"buffers"`
+	CpuStates    *ebpf.Map `ebpf:"cpu_states"`
+	FieldRooms   *ebpf.Map `ebpf:"field_rooms"`
+	LastSkbs     *ebpf.Map `ebpf:"last_skbs"`
+	Notes        *ebpf.Map `ebpf:"notes"`
+	OpenRuns     *ebpf.Map `ebpf:"open_runs"`
+	OwnFlows     *ebpf.Map `ebpf:"own_flows"`
+	Owners       *ebpf.Map `ebpf:"owners"`
+	Ring         *ebpf.Map `ebpf:"ring"`
+	RunScratches *ebpf.Map `ebpf:"run_scratches"`
+	Slots        *ebpf.Map `ebpf:"slots"`
+	Tracked      *ebpf.Map `ebpf:"tracked"`
 }
 
 func (m *sessionMaps) Close() error {
 	return _SessionClose(
+		m.Buffers,
 		m.CpuStates,
 		m.FieldRooms,
+		m.LastSkbs,
 		m.Notes,
+		m.OpenRuns,
 		m.OwnFlows,
 		m.Owners,
 		m.Ring,
+		m.RunScratches,
 		m.Slots,
 		m.Tracked,
 	)
@@ -215,26 +249,35 @@ type sessionVariables struct {
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
 	Noted              *ebpf.Variable `ebpf:"noted"`
+	OpenRunCount       *ebpf.Variable `ebpf:"open_run_count"`
 	OwnerSettings      *ebpf.Variable `ebpf:"owner_settings"`
 	Settings           *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs         *ebpf.Variable `ebpf:"shed_mono_ns"`
+	TraceXdp           *ebpf.Variable `ebpf:"trace_xdp"`
+	TracedFunc         *ebpf.Variable `ebpf:"traced_func"`
+	WaitingBuffers     *ebpf.Variable `ebpf:"waiting_buffers"`
 }
 
 // sessionPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionPrograms struct {
-	Callee      *ebpf.Program `ebpf:"callee"`
-	ConsumeSkb  *ebpf.Program `ebpf:"consume_skb"`
-	EndDeferred *ebpf.Program `ebpf:"end_deferred"`
-	EndFreed    *ebpf.Program `ebpf:"end_freed"`
-	EndMerged   *ebpf.Program `ebpf:"end_merged"`
-	Evict       *ebpf.Program `ebpf:"evict"`
-	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
-	Probe       *ebpf.Program `ebpf:"probe"`
-	SocketChild *ebpf.Program `ebpf:"socket_child"`
-	SocketGone  *ebpf.Program `ebpf:"socket_gone"`
-	SocketUsed  *ebpf.Program `ebpf:"socket_used"`
+	Callee       *ebpf.Program `ebpf:"callee"`
+	ConsumeSkb   *ebpf.Program `ebpf:"consume_skb"`
+	EndDeferred  *ebpf.Program `ebpf:"end_deferred"`
+	EndFreed     *ebpf.Program `ebpf:"end_freed"`
+	EndMerged    *ebpf.Program `ebpf:"end_merged"`
+	Evict        *ebpf.Program `ebpf:"evict"`
+	ForgetBuffer *ebpf.Program `ebpf:"forget_buffer"`
+	KfreeSkb     *ebpf.Program `ebpf:"kfree_skb"`
+	Probe        *ebpf.Program `ebpf:"probe"`
+	RunLeave     *ebpf.Program `ebpf:"run_leave"`
+	SkbCopied    *ebpf.Program `ebpf:"skb_copied"`
+	SocketChild  *ebpf.Program `ebpf:"socket_child"`
+	SocketGone   *ebpf.Program `ebpf:"socket_gone"`
+	SocketUsed   *ebpf.Program `ebpf:"socket_used"`
+	TcEnter      *ebpf.Program `ebpf:"tc_enter"`
+	XdpEnter     *ebpf.Program `ebpf:"xdp_enter"`
 }
 
 func (p *sessionPrograms) Close() error {
@@ -245,11 +288,16 @@ func (p *sessionPrograms) Close() error {
 		p.EndFreed,
 		p.EndMerged,
 		p.Evict,
+		p.ForgetBuffer,
 		p.KfreeSkb,
 		p.Probe,
+		p.RunLeave,
+		p.SkbCopied,
 		p.SocketChild,
 		p.SocketGone,
 		p.SocketUsed,
+		p.TcEnter,
+		p.XdpEnter,
 	)
 }
 

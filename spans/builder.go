@@ -240,6 +240,12 @@ func (t *Trace) endOf() string {
 
 func endName(h event.EndHow) string {
 	switch h {
+	case event.EndPassed:
+		return "passed"
+	case event.EndSent:
+		return "sent"
+	case event.EndRedirected:
+		return "redirected"
 	case event.EndDropped:
 		return "dropped"
 	case event.EndConsumed:

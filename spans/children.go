@@ -197,6 +197,7 @@ func (b *Builder) childAttrs(s *Span, fn *function, seen bool) {
 	if fn.ret != ReturnNone && !entryOnly && !s.Incomplete {
 		b.add(IntAttr(KeyReturn, fn.ret.value(f.Return)))
 	}
+	b.programAttrs(s, fn)
 	b.add(IntAttr(KeyOffsetNs, int64(s.EnterMonoNs-b.trace.EnterMonoNs)))
 	if entryOnly {
 		b.add(BoolAttr(KeyEntryOnly, true))

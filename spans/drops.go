@@ -19,6 +19,9 @@ func (b *Builder) drops() {
 		}
 		reason, location := b.names.reason(e.Reason), b.names.location(e.Location)
 		at := b.droppedIn(e)
+		if reason == reasonNone {
+			reason = b.programReason(e, reason)
+		}
 		if t.DropSpan < 0 {
 			t.DropReason, t.DropLocation, t.DropSpan = reason, location, at
 		}

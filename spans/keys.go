@@ -73,6 +73,10 @@ const (
 	KeyModule
 	KeyStage
 	KeyReturn
+	KeyProgramID
+	KeyProgramName
+	KeyTCAction
+	KeyXDPAction
 	KeyBlockPartition
 	KeyBlockOperation
 	KeyBlockFlags
@@ -176,6 +180,10 @@ var keyNames = [keyCount]string{
 	KeyModule:       "otel_kprobe.module",
 	KeyStage:        "otel_kprobe.stage",
 	KeyReturn:       "otel_kprobe.return",
+	KeyProgramID:    "otel_kprobe.bpf.program.id",
+	KeyProgramName:  "otel_kprobe.bpf.program.name",
+	KeyTCAction:     "otel_kprobe.tc.action",
+	KeyXDPAction:    "otel_kprobe.xdp.action",
 	KeyWait:         "otel_kprobe.wait",
 	KeyDescription:  "otel_kprobe.description",
 	KeyNoSkb:        "otel_kprobe.no_skb",

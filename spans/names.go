@@ -15,6 +15,10 @@ const cacheLimit = 8192
 
 // function is what a Builder knows of a probed function.
 type function struct {
+	hook        event.Hook // where it is attached, if it is a BPF program
+	program     uint32     // its id
+	programName string     // "" unknown
+
 	Function
 	stage Stage
 	side  side
@@ -91,7 +95,9 @@ func (c *nameCache) function(addr uint64) *function {
 	}
 	f := &function{Function: c.names.Function(addr)}
 	f.Name, f.Module = valid(f.Name), valid(f.Module)
-	if f.Name == "" {
+	if hook, id := event.Program(addr); hook != event.HookNone {
+		f.asProgram(hook, id)
+	} else if f.Name == "" {
 		f.Name = "unknown function"
 		if c.raw {
 			f.Name = "0x" + strconv.FormatUint(addr, 16)
@@ -131,6 +137,9 @@ const reasonNone = "NOT_SPECIFIED"
 func (c *nameCache) reason(v uint32) string {
 	if s, ok := c.reasons[v]; ok {
 		return s
+	}
+	if name, ok := xdpReason(v); ok {
+		return remember(c.reasons, v, name)
 	}
 	s := valid(c.names.DropReason(v))
 	switch {

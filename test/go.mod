@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/otel-kprobe/otel-kprobe => ../
 
 require (
+	github.com/cilium/ebpf v0.22.0
 	github.com/google/go-cmp v0.7.0
 	go.opentelemetry.io/collector/pdata v1.65.0
 	go.opentelemetry.io/otel v1.47.0

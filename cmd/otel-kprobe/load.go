@@ -24,6 +24,7 @@ import (
 // attached is a kernel that reports to us.
 type attached struct {
 	objects    *bpf.Objects
+	options    bpf.Options // that objects were loaded with
 	attachment *probe.Attachment
 	backend    probe.Backend
 	symbols    func() (*kernel.Symbols, error) // read at the first call
@@ -38,6 +39,9 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	start := time.Now()
 	backend, why, err := chooseBackend(s)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkPrograms(s.programs); err != nil {
 		return nil, err
 	}
 	types := readKernelTypes(s.kernelBTF)
@@ -56,7 +60,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	functions := slices.Concat(selection.Functions, selection.Callees)
 	total := len(functions)
 	progress(0, total)
-	objects, err := loadObjects(backend, functions, s, extras.wanted, types)
+	objects, options, err := loadObjects(backend, functions, s, extras.wanted, types)
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
@@ -76,6 +80,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	}
 	return &attached{
 		objects:    objects,
+		options:    options,
 		attachment: attachment,
 		backend:    backend,
 		symbols:    symbols,
@@ -133,13 +138,13 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 }
 
 // loadObjects loads the programs for these functions with the filters built in.
-func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, extras bpf.Extras, types func() (kernelTypes, error)) (*bpf.Objects, error) {
+func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, extras bpf.Extras, types func() (kernelTypes, error)) (*bpf.Objects, bpf.Options, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
+		return nil, bpf.Options{}, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, fmt.Errorf("count CPUs: %w", err)
+		return nil, bpf.Options{}, fmt.Errorf("count CPUs: %w", err)
 	}
 	options := bpf.Options{
 		Kind:       backend.Kind(),
@@ -156,11 +161,17 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		Callees:    s.nonSkb.pattern != nil,
 		Owner:      s.owner,
 		Tunnel:     s.tunnel != nil,
+		TraceTC:    s.programs.tc,
+		TraceXDP:   s.programs.xdp,
+	}
+	if s.programs.xdp {
+		options.Programs = append(options.Programs, bpf.ProgramForgetBuffer)
 	}
 	if err := adaptToKernel(&options, s.pcap, s.tunnel, types); err != nil {
-		return nil, err
+		return nil, options, err
 	}
-	return bpf.Load(options)
+	objects, err := bpf.Load(options)
+	return objects, options, err
 }
 
 // kernelTypes is what programs are adapted to, from the BTF of vmlinux.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 	"github.com/otel-kprobe/otel-kprobe/spans"
 )
@@ -19,6 +20,8 @@ type liveNames struct {
 	symbols func() *kernel.Symbols // nil when they can't be read
 	reasons func() kernel.DropReasons
 	netns   *kernel.NetNSNames
+	// program names the BPF programs that are traced, "" for others; nil: none is.
+	program func(fn uint64) string
 }
 
 var _ spans.Names = (*liveNames)(nil)
@@ -81,6 +84,12 @@ func readDropReasons(kernelBTF string) (kernel.DropReasons, error) {
 // Function implements spans.Names. A kprobe may report an address a few bytes
 // into its function (behind ENDBR).
 func (n *liveNames) Function(addr uint64) spans.Function {
+	if hook, _ := event.Program(addr); hook != event.HookNone {
+		if n.program == nil {
+			return spans.Function{}
+		}
+		return spans.Function{Name: n.program(addr), Module: "bpf"}
+	}
 	symbol, _, ok := n.lookup(addr)
 	if !ok {
 		return spans.Function{}

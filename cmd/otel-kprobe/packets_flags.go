@@ -31,6 +31,7 @@ type packetsFlags struct {
 	tunnel    string
 	backend   string
 	entryOnly bool
+	programs  programFlags
 }
 
 func (f *packetsFlags) register(flags *pflag.FlagSet) {
@@ -49,6 +50,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
 	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
 	f.extras.register(flags)
+	f.programs.register(flags)
 	f.run.register(flags)
 }
 
@@ -71,6 +73,7 @@ type packetsSettings struct {
 	owner     bpf.OwnerFilter
 	backend   string // "auto" or the name of a probe.Backend
 	entryOnly bool
+	programs  programFlags
 }
 
 // settings checks the flags. Every error is the user's to mend.
@@ -83,6 +86,7 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		ifname:    f.ifname,
 		backend:   f.backend,
 		entryOnly: f.entryOnly,
+		programs:  f.programs,
 	}
 	for _, check := range []func(*packetsSettings) error{
 		f.checkFilters, f.checkOwner, f.checkBackend,
@@ -90,6 +94,9 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		if err := check(&s); err != nil {
 			return s, err
 		}
+	}
+	if err := f.programs.check(f.entryOnly); err != nil {
+		return s, err
 	}
 	if err := f.run.check(); err != nil {
 		return s, err

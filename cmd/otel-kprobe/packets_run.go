@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -16,6 +17,7 @@ type packetsRun struct {
 	settings packetsSettings
 	own      *ownTraffic
 	kernel   *attached
+	programs *programs // nil: none is to be traced
 }
 
 // runPackets traces until ctx ends, the duration is over or the limit reached.
@@ -32,7 +34,11 @@ func runPackets(ctx context.Context, s packetsSettings, sys system, logger *slog
 		return interrupted(ctx, err)
 	}
 	r.accompany()
+	r.programs.accompany(r.clock.MonoNs)
 	fmt.Fprintln(sys.stderr, export.Listening(r.kernel.attachment.Attached, r.kernel.skipped, r.kernel.took))
+	if r.programs != nil {
+		fmt.Fprintln(sys.stderr, r.programs)
+	}
 	err := announce(s.run.readyFile)
 	if err == nil {
 		err = r.trace(ctx)
@@ -53,7 +59,11 @@ func (r *packetsRun) start(ctx context.Context) (err error) {
 	}
 	r.skbFields = r.kernel.skbFields
 	r.own.excludeIn(r.kernel.objects)
+	if r.programs, err = tracePrograms(r.settings.programs, r.kernel.objects, r.kernel.options, r.logger); err != nil {
+		return err
+	}
 	names := newLiveNames(r.kernel.symbols, r.settings.kernelBTF, r.logger)
+	names.program = r.programs.name
 	go names.warm() // nobody waits for it but the first trace
 	owners := newLiveOwnerNames()
 	err = r.connect(r.kernel.objects.Ring(), func(recorder *recording.Writer) pipelineNames {
@@ -82,6 +92,7 @@ func recordedNames(names spans.Names, recorder *recording.Writer) spans.Names {
 // abort releases what a failed start leaves. What goes wrong with it matters
 // less than the error of start.
 func (r *packetsRun) abort() {
+	_ = r.programs.close()
 	if r.kernel != nil {
 		_ = r.kernel.attachment.Close()
 	}
@@ -97,7 +108,11 @@ func (r *packetsRun) abort() {
 func (r *packetsRun) finish(err error) error {
 	live, tracked := r.stillTracked()
 	missed := r.kernel.attachment.Missed() // detached links can't be asked
-	drained := r.drain(r.kernel.attachment.Close)
+	programMisses, missesErr := r.programs.misses()
+	missed += programMisses
+	drained := errors.Join(missesErr, r.drain(func() error {
+		return errors.Join(r.programs.close(), r.kernel.attachment.Close())
+	}))
 	r.capture.closeAll()
 	summary := r.summary(live, tracked, missed)
 	return r.close(&summary, func() error {

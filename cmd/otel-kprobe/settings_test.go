@@ -242,7 +242,7 @@ func TestPacketsSettings(t *testing.T) {
 			want := defaults
 			c.change(&want)
 			unlike := cmpopts.IgnoreFields(packetsSettings{}, "pcap", "function", "nonSkb.pattern") // compiled
-			if diff := cmp.Diff(want, got, cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}, onlyRules{}, extrasSettings{}, nonSkbSettings{}), unlike); diff != "" {
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}, onlyRules{}, extrasSettings{}, nonSkbSettings{}, programFlags{}), unlike); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if (got.function != nil) != (want.funcText != "") || got.function != nil && !got.function.MatchString("tcp_rcv") {

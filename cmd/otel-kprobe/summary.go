@@ -54,6 +54,10 @@ func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string
 	if err != nil {
 		r.logger.Warn("the summary lacks the calls that had not returned", "error", err)
 	}
+	openRuns, err := r.programs.open()
+	if err != nil {
+		r.logger.Warn("the summary lacks the runs of BPF programs that had not returned", "error", err)
+	}
 	return map[string]uint64{
 		"ring_full_extras": counters.RingFullExtras,
 		"ring_full_frames": counters.RingFullFrames,
@@ -62,7 +66,7 @@ func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string
 		"ring_full_ends":   counters.RingFullEnds,
 		"tracked_full":     counters.TrackedFull,
 		"slots_full":       counters.SlotsFull,
-		"returns_lost":     counters.ReturnsLost + open,
+		"returns_lost":     counters.ReturnsLost + open + openRuns,
 		"recursion_missed": misses + missed,
 		damagedRecords:     r.pipeline.damaged,
 		"evicted_skbs":     r.capture.evicted,

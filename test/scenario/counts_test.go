@@ -83,17 +83,17 @@ func pinNeighbours(t *testing.T) {
 	pin(rightNS, rightIf, leftIP, leftNS, leftIf)
 }
 
-// link is what `ip -s -j link` says of one.
-type link struct {
+// linkCounters is what `ip -s -j link` says of one.
+type linkCounters struct {
 	Address string
 	Stats64 struct {
 		Rx, Tx struct{ Bytes, Packets int64 }
 	}
 }
 
-func linkOf(t *testing.T, ns, name string) link {
+func linkOf(t *testing.T, ns, name string) linkCounters {
 	t.Helper()
-	var links []link
+	var links []linkCounters
 	text := must(t, "ip", "-n", ns, "-s", "-j", "link", "show", "dev", name)
 	if err := json.Unmarshal([]byte(text), &links); err != nil || len(links) != 1 {
 		t.Fatalf("read the link %s: %v: %s", name, err, text)

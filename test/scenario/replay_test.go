@@ -18,6 +18,13 @@ var nobody = &syscall.Credential{Uid: 65534, Gid: 65534, NoSetGroups: false}
 // checkReplay expects a recording to give the very bytes of the live run, twice,
 // to a user without privilege, and the console's formats to show the same spans.
 func checkReplay(t *testing.T, tr *traffic) {
+	checkFormats(t, tr, checkReplayedBytes(t, tr.outcome))
+}
+
+// checkReplayedBytes is the first half of checkReplay. It returns the path of a copy
+// of the recording that everybody may read.
+func checkReplayedBytes(t *testing.T, tr *outcome) string {
+	t.Helper()
 	live, err := os.ReadFile(tr.output())
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +48,7 @@ func checkReplay(t *testing.T, tr *traffic) {
 			t.Errorf("the %s replay differs from the live run: %s", name, firstDifference(live, replayed))
 		}
 	}
-	checkFormats(t, tr, recording)
+	return recording
 }
 
 // openDir makes a directory that nobody may write to.
