@@ -83,17 +83,17 @@ func pinNeighbours(t *testing.T) {
 	pin(rightNS, rightIf, leftIP, leftNS, leftIf)
 }
 
-// linkCounters is what `ip -s -j link` says of one.
-type linkCounters struct {
+// linkStats is what `ip -s -j link` says of one.
+type linkStats struct {
 	Address string
 	Stats64 struct {
 		Rx, Tx struct{ Bytes, Packets int64 }
 	}
 }
 
-func linkOf(t *testing.T, ns, name string) linkCounters {
+func linkOf(t *testing.T, ns, name string) linkStats {
 	t.Helper()
-	var links []linkCounters
+	var links []linkStats
 	text := must(t, "ip", "-n", ns, "-s", "-j", "link", "show", "dev", name)
 	if err := json.Unmarshal([]byte(text), &links); err != nil || len(links) != 1 {
 		t.Fatalf("read the link %s: %v: %s", name, err, text)
