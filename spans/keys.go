@@ -62,6 +62,7 @@ const (
 	KeyModule
 	KeyStage
 	KeyReturn
+	KeyResult
 	KeyBlockPartition
 	KeyBlockOperation
 	KeyBlockFlags
@@ -152,6 +153,7 @@ var keyNames = [keyCount]string{
 	KeyModule:       "otel_kprobe.module",
 	KeyStage:        "otel_kprobe.stage",
 	KeyReturn:       "otel_kprobe.return",
+	KeyResult:       "otel_kprobe.result",
 	KeyWait:         "otel_kprobe.wait",
 	KeyDescription:  "otel_kprobe.description",
 

@@ -19,6 +19,7 @@ type function struct {
 	stage Stage
 	side  side
 	ret   Return
+	means result // what ret's number is
 	frees bool
 	wait  Wait
 	reads bool
@@ -95,6 +96,7 @@ func (c *nameCache) function(addr uint64) *function {
 	} else {
 		f.stage, f.side = classify(f.Function)
 		f.ret = c.meaning(f.Function)
+		f.means = resultOf(f.Name, f.stage)
 		f.frees = frees(f.Name)
 		f.wait = waitAfter(f.Name, f.stage)
 		f.reads = reads(f.Name)
