@@ -108,5 +108,7 @@ const struct frame_record *frame_record_type __attribute__((unused));
 const struct facts_record *facts_record_type __attribute__((unused));
 const struct clone_record *clone_record_type __attribute__((unused));
 const struct end_record *end_record_type __attribute__((unused));
+const struct conntrack_record *conntrack_record_type __attribute__((unused));
+const struct rule_record *rule_record_type __attribute__((unused));
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -25,6 +25,35 @@ type classicCloneRecord struct {
 	AtMonoNs uint64
 }
 
+type classicConntrackRecord struct {
+	_        structs.HostLayout
+	Kind     uint8
+	Info     uint8
+	Cpu      uint16
+	Tid      uint32
+	Journey  uint64
+	Skb      uint64
+	AtMonoNs uint64
+	Status   uint32
+	Mark     uint32
+	Zone     uint16
+	TcpState uint8
+	Pad      [5]uint8
+	Original classicConntrackTuple
+	Reply    classicConntrackTuple
+}
+
+type classicConntrackTuple struct {
+	_               structs.HostLayout
+	Source          [16]uint8
+	SourcePort      uint16
+	Family          uint16
+	Destination     [16]uint8
+	DestinationPort uint16
+	Protocol        uint8
+	Direction       uint8
+}
+
 type classicCpuState struct {
 	_               structs.HostLayout
 	RingFullFrames  uint64
@@ -138,6 +167,39 @@ type classicProbeSettings struct {
 	SkBuffId     uint32
 	RawBytesId   uint32
 	Interface    [16]uint8
+	HasRules     uint8
+	XtPrivFirst  uint8
+	Pad          [6]uint8
+}
+
+type classicRuleRecord struct {
+	_        structs.HostLayout
+	Kind     uint8
+	What     uint8
+	Cpu      uint16
+	Tid      uint32
+	Journey  uint64
+	Skb      uint64
+	AtMonoNs uint64
+	Handle   uint64
+	Family   uint8
+	Hook     uint8
+	Pad      [6]uint8
+	Table    [64]uint8
+	Chain    [64]uint8
+}
+
+type classicRuleWalk struct {
+	_       structs.HostLayout
+	Journey uint64
+	Base    uint64
+	Unsure  uint64
+	Count   uint32
+	Kind    uint8
+	Told    uint8
+	Family  uint8
+	Hook    uint8
+	Chains  [8]uint64
 }
 
 type classicSkbCopy struct {
@@ -164,53 +226,65 @@ type classicTrackedSkb struct {
 	Entered     uint32
 	Tid         uint32
 	Mark        uint32
+	Nfct        uint64
+	NfctStatus  uint32
+	Pad         uint32
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	classicMapCpuStates       = "cpu_states"
-	classicMapOpenFrames      = "open_frames"
-	classicMapOwnFlows        = "own_flows"
-	classicMapRing            = "ring"
-	classicMapSkbCopies       = "skb_copies"
-	classicMapSlots           = "slots"
-	classicMapTracked         = "tracked"
-	classicProgClones0        = "clones_0"
-	classicProgConsumeSkb     = "consume_skb"
-	classicProgEndDeferred    = "end_deferred"
-	classicProgEndFreed       = "end_freed"
-	classicProgEndMerged      = "end_merged"
-	classicProgEvict          = "evict"
-	classicProgIndirect0      = "indirect_0"
-	classicProgIndirect1      = "indirect_1"
-	classicProgIndirect2      = "indirect_2"
-	classicProgIndirect3      = "indirect_3"
-	classicProgIndirect4      = "indirect_4"
-	classicProgIndirect5      = "indirect_5"
-	classicProgKfreeSkb       = "kfree_skb"
-	classicProgLeave          = "leave"
-	classicProgNoStart0       = "no_start_0"
-	classicProgNoStart1       = "no_start_1"
-	classicProgNoStart2       = "no_start_2"
-	classicProgNoStart3       = "no_start_3"
-	classicProgNoStart4       = "no_start_4"
-	classicProgNoStart5       = "no_start_5"
-	classicProgPlain0         = "plain_0"
-	classicProgPlain1         = "plain_1"
-	classicProgPlain2         = "plain_2"
-	classicProgPlain3         = "plain_3"
-	classicProgPlain4         = "plain_4"
-	classicProgPlain5         = "plain_5"
-	classicVarCloneRecordType = "clone_record_type"
-	classicVarEndRecordType   = "end_record_type"
-	classicVarFactsRecordType = "facts_record_type"
-	classicVarFrameRecordType = "frame_record_type"
-	classicVarLive            = "live"
-	classicVarOpenCount       = "open_count"
-	classicVarSettings        = "settings"
-	classicVarShedMonoNs      = "shed_mono_ns"
+	classicMapCpuStates           = "cpu_states"
+	classicMapOpenFrames          = "open_frames"
+	classicMapOwnFlows            = "own_flows"
+	classicMapRing                = "ring"
+	classicMapRuleWalks           = "rule_walks"
+	classicMapSkbCopies           = "skb_copies"
+	classicMapSlots               = "slots"
+	classicMapTracked             = "tracked"
+	classicProgClones0            = "clones_0"
+	classicProgConsumeSkb         = "consume_skb"
+	classicProgEndDeferred        = "end_deferred"
+	classicProgEndFreed           = "end_freed"
+	classicProgEndMerged          = "end_merged"
+	classicProgEvict              = "evict"
+	classicProgIndirect0          = "indirect_0"
+	classicProgIndirect1          = "indirect_1"
+	classicProgIndirect2          = "indirect_2"
+	classicProgIndirect3          = "indirect_3"
+	classicProgIndirect4          = "indirect_4"
+	classicProgIndirect5          = "indirect_5"
+	classicProgKfreeSkb           = "kfree_skb"
+	classicProgLeave              = "leave"
+	classicProgNfChain            = "nf_chain"
+	classicProgNfLookup           = "nf_lookup"
+	classicProgNfReject           = "nf_reject"
+	classicProgNfTable            = "nf_table"
+	classicProgNfTarget           = "nf_target"
+	classicProgNfVerdict          = "nf_verdict"
+	classicProgNoStart0           = "no_start_0"
+	classicProgNoStart1           = "no_start_1"
+	classicProgNoStart2           = "no_start_2"
+	classicProgNoStart3           = "no_start_3"
+	classicProgNoStart4           = "no_start_4"
+	classicProgNoStart5           = "no_start_5"
+	classicProgPlain0             = "plain_0"
+	classicProgPlain1             = "plain_1"
+	classicProgPlain2             = "plain_2"
+	classicProgPlain3             = "plain_3"
+	classicProgPlain4             = "plain_4"
+	classicProgPlain5             = "plain_5"
+	classicVarCloneRecordType     = "clone_record_type"
+	classicVarConntrackRecordType = "conntrack_record_type"
+	classicVarEndRecordType       = "end_record_type"
+	classicVarFactsRecordType     = "facts_record_type"
+	classicVarFrameRecordType     = "frame_record_type"
+	classicVarLive                = "live"
+	classicVarOpenCount           = "open_count"
+	classicVarRuleRecordType      = "rule_record_type"
+	classicVarSettings            = "settings"
+	classicVarShedMonoNs          = "shed_mono_ns"
 )
 
 // loadClassic returns the embedded CollectionSpec for classic.
@@ -269,6 +343,12 @@ type classicProgramSpecs struct {
 	Indirect5   *ebpf.ProgramSpec `ebpf:"indirect_5"`
 	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
 	Leave       *ebpf.ProgramSpec `ebpf:"leave"`
+	NfChain     *ebpf.ProgramSpec `ebpf:"nf_chain"`
+	NfLookup    *ebpf.ProgramSpec `ebpf:"nf_lookup"`
+	NfReject    *ebpf.ProgramSpec `ebpf:"nf_reject"`
+	NfTable     *ebpf.ProgramSpec `ebpf:"nf_table"`
+	NfTarget    *ebpf.ProgramSpec `ebpf:"nf_target"`
+	NfVerdict   *ebpf.ProgramSpec `ebpf:"nf_verdict"`
 	NoStart0    *ebpf.ProgramSpec `ebpf:"no_start_0"`
 	NoStart1    *ebpf.ProgramSpec `ebpf:"no_start_1"`
 	NoStart2    *ebpf.ProgramSpec `ebpf:"no_start_2"`
@@ -291,6 +371,7 @@ type classicMapSpecs struct {
 	OpenFrames *ebpf.MapSpec `ebpf:"open_frames"`
 	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
 	Ring       *ebpf.MapSpec `ebpf:"ring"`
+	RuleWalks  *ebpf.MapSpec `ebpf:"rule_walks"`
 	SkbCopies  *ebpf.MapSpec `ebpf:"skb_copies"`
 	Slots      *ebpf.MapSpec `ebpf:"slots"`
 	Tracked    *ebpf.MapSpec `ebpf:"tracked"`
@@ -300,14 +381,16 @@ type classicMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicVariableSpecs struct {
-	CloneRecordType *ebpf.VariableSpec `ebpf:"clone_record_type"`
-	EndRecordType   *ebpf.VariableSpec `ebpf:"end_record_type"`
-	FactsRecordType *ebpf.VariableSpec `ebpf:"facts_record_type"`
-	FrameRecordType *ebpf.VariableSpec `ebpf:"frame_record_type"`
-	Live            *ebpf.VariableSpec `ebpf:"live"`
-	OpenCount       *ebpf.VariableSpec `ebpf:"open_count"`
-	Settings        *ebpf.VariableSpec `ebpf:"settings"`
-	ShedMonoNs      *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
+	CloneRecordType     *ebpf.VariableSpec `ebpf:"clone_record_type"`
+	ConntrackRecordType *ebpf.VariableSpec `ebpf:"conntrack_record_type"`
+	EndRecordType       *ebpf.VariableSpec `ebpf:"end_record_type"`
+	FactsRecordType     *ebpf.VariableSpec `ebpf:"facts_record_type"`
+	FrameRecordType     *ebpf.VariableSpec `ebpf:"frame_record_type"`
+	Live                *ebpf.VariableSpec `ebpf:"live"`
+	OpenCount           *ebpf.VariableSpec `ebpf:"open_count"`
+	RuleRecordType      *ebpf.VariableSpec `ebpf:"rule_record_type"`
+	Settings            *ebpf.VariableSpec `ebpf:"settings"`
+	ShedMonoNs          *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 }
 
 // classicObjects contains all objects after they have been loaded into the kernel.
@@ -334,6 +417,7 @@ type classicMaps struct {
 	OpenFrames *ebpf.Map `ebpf:"open_frames"`
 	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
 	Ring       *ebpf.Map `ebpf:"ring"`
+	RuleWalks  *ebpf.Map `ebpf:"rule_walks"`
 	SkbCopies  *ebpf.Map `ebpf:"skb_copies"`
 	Slots      *ebpf.Map `ebpf:"slots"`
 	Tracked    *ebpf.Map `ebpf:"tracked"`
@@ -345,6 +429,7 @@ func (m *classicMaps) Close() error {
 		m.OpenFrames,
 		m.OwnFlows,
 		m.Ring,
+		m.RuleWalks,
 		m.SkbCopies,
 		m.Slots,
 		m.Tracked,
@@ -355,14 +440,16 @@ func (m *classicMaps) Close() error {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicVariables struct {
-	CloneRecordType *ebpf.Variable `ebpf:"clone_record_type"`
-	EndRecordType   *ebpf.Variable `ebpf:"end_record_type"`
-	FactsRecordType *ebpf.Variable `ebpf:"facts_record_type"`
-	FrameRecordType *ebpf.Variable `ebpf:"frame_record_type"`
-	Live            *ebpf.Variable `ebpf:"live"`
-	OpenCount       *ebpf.Variable `ebpf:"open_count"`
-	Settings        *ebpf.Variable `ebpf:"settings"`
-	ShedMonoNs      *ebpf.Variable `ebpf:"shed_mono_ns"`
+	CloneRecordType     *ebpf.Variable `ebpf:"clone_record_type"`
+	ConntrackRecordType *ebpf.Variable `ebpf:"conntrack_record_type"`
+	EndRecordType       *ebpf.Variable `ebpf:"end_record_type"`
+	FactsRecordType     *ebpf.Variable `ebpf:"facts_record_type"`
+	FrameRecordType     *ebpf.Variable `ebpf:"frame_record_type"`
+	Live                *ebpf.Variable `ebpf:"live"`
+	OpenCount           *ebpf.Variable `ebpf:"open_count"`
+	RuleRecordType      *ebpf.Variable `ebpf:"rule_record_type"`
+	Settings            *ebpf.Variable `ebpf:"settings"`
+	ShedMonoNs          *ebpf.Variable `ebpf:"shed_mono_ns"`
 }
 
 // classicPrograms contains all programs after they have been loaded into the kernel.
@@ -383,6 +470,12 @@ type classicPrograms struct {
 	Indirect5   *ebpf.Program `ebpf:"indirect_5"`
 	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
 	Leave       *ebpf.Program `ebpf:"leave"`
+	NfChain     *ebpf.Program `ebpf:"nf_chain"`
+	NfLookup    *ebpf.Program `ebpf:"nf_lookup"`
+	NfReject    *ebpf.Program `ebpf:"nf_reject"`
+	NfTable     *ebpf.Program `ebpf:"nf_table"`
+	NfTarget    *ebpf.Program `ebpf:"nf_target"`
+	NfVerdict   *ebpf.Program `ebpf:"nf_verdict"`
 	NoStart0    *ebpf.Program `ebpf:"no_start_0"`
 	NoStart1    *ebpf.Program `ebpf:"no_start_1"`
 	NoStart2    *ebpf.Program `ebpf:"no_start_2"`
@@ -413,6 +506,12 @@ func (p *classicPrograms) Close() error {
 		p.Indirect5,
 		p.KfreeSkb,
 		p.Leave,
+		p.NfChain,
+		p.NfLookup,
+		p.NfReject,
+		p.NfTable,
+		p.NfTarget,
+		p.NfVerdict,
 		p.NoStart0,
 		p.NoStart1,
 		p.NoStart2,

@@ -16,6 +16,9 @@ const (
 	cloneRecordBytes = 40
 	endRecordBytes   = 48
 	blockRecordBytes = 136
+
+	conntrackRecordBytes = 128
+	ruleRecordBytes      = 176
 )
 
 // ErrRecord is wrapped by every error of Decode: bytes that are no record.
@@ -46,6 +49,10 @@ func Decode(raw []byte, ev *event.Event) error {
 		decodeClone((*[cloneRecordBytes]byte)(raw), &ev.Clone)
 	case event.KindEnd:
 		decodeEnd((*[endRecordBytes]byte)(raw), &ev.End)
+	case event.KindConntrack:
+		decodeConntrack((*[conntrackRecordBytes]byte)(raw), &ev.Conntrack)
+	case event.KindRule:
+		decodeRule((*[ruleRecordBytes]byte)(raw), &ev.Rule)
 	default: // recordBytes knows it
 		decodeBlock((*[blockRecordBytes]byte)(raw), &ev.Block)
 	}
@@ -65,6 +72,10 @@ func recordBytes(kind event.Kind) int {
 		return endRecordBytes
 	case event.KindRequest, event.KindBio, event.KindMerge, event.KindRequeue:
 		return blockRecordBytes
+	case event.KindConntrack:
+		return conntrackRecordBytes
+	case event.KindRule:
+		return ruleRecordBytes
 	}
 	return 0
 }

@@ -11,6 +11,7 @@
 #ifndef OTEL_KPROBE_FRAME_H
 #define OTEL_KPROBE_FRAME_H
 
+#include "conntrack.h"
 #include "modes.h"
 #include "track.h"
 #include <bpf/bpf_tracing.h>
@@ -126,6 +127,7 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	view_skb(&view, skb);
 	tid = bpf_get_current_pid_tgid();
 	refresh_facts(cpu, state, &view, skb, tid);
+	refresh_conntrack(state, view.nfct, skb);
 	now = bpf_ktime_get_ns();
 	state->seen_mono_ns = now;
 	state->entered++;

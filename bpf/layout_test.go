@@ -18,10 +18,16 @@ import (
 // layouts pairs the structs that both sides see with their Go types.
 func layouts() map[string]any {
 	return map[string]any{
-		"frame_record":   classicFrameRecord{},
-		"facts_record":   classicFactsRecord{},
-		"clone_record":   classicCloneRecord{},
-		"end_record":     classicEndRecord{},
+		"frame_record": classicFrameRecord{},
+		"facts_record": classicFactsRecord{},
+		"clone_record": classicCloneRecord{},
+		"end_record":   classicEndRecord{},
+
+		"conntrack_record": classicConntrackRecord{},
+		"conntrack_tuple":  classicConntrackTuple{},
+		"rule_record":      classicRuleRecord{},
+		"rule_walk":        classicRuleWalk{},
+
 		"probe_settings": classicProbeSettings{},
 		"tracked_skb":    classicTrackedSkb{},
 		"slot":           classicSlot{},
@@ -49,7 +55,7 @@ func TestLayoutsOfCAndGoAgree(t *testing.T) {
 			t.Run(object+"/"+name, func(t *testing.T) {
 				var c *btf.Struct
 				if err := spec.Types.TypeByName(name, &c); err != nil {
-					if object == "session" && strings.HasSuffix(name, "_record") {
+					if object == "session" && (strings.HasSuffix(name, "_record") || name == "conntrack_tuple") {
 						t.Skip("only used through pointers there: not in the object's BTF")
 					}
 					t.Fatal(err)
@@ -120,6 +126,9 @@ func TestRecordSizes(t *testing.T) {
 		event.KindFacts: classicFactsRecord{},
 		event.KindClone: classicCloneRecord{},
 		event.KindEnd:   classicEndRecord{},
+
+		event.KindConntrack: classicConntrackRecord{},
+		event.KindRule:      classicRuleRecord{},
 
 		event.KindRequest: blockBlockRecord{},
 		event.KindBio:     blockBlockRecord{},

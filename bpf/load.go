@@ -39,7 +39,7 @@ type Options struct {
 	Programs []string // names of the programs to load; the others never reach the kernel
 	// AttachType of the probe programs: AttachTraceKprobeSession,
 	// AttachTraceKprobeMulti, or AttachNone for single kprobes. With Session,
-	// the programs that end tracking get AttachTraceKprobeMulti.
+	// the programs that end tracking or tell rules get AttachTraceKprobeMulti.
 	AttachType ebpf.AttachType
 	RingBytes  int // a power of two and a multiple of the page size
 	CPUs       int // possible CPUs
@@ -50,6 +50,10 @@ type Options struct {
 	EntryOnly  bool
 	HasFuncIP  bool // bpf_get_func_ip works in this program type
 	HasReason  bool // tracepoint kfree_skb has the argument reason
+	// HasRules says that programs that tell rules are among Programs.
+	HasRules bool
+	// XTPrivFirst is kernel.PacketFilters.PrivFirst.
+	XTPrivFirst bool
 	// KfuncIDs maps the kfuncs that the session object calls to their BTF ids
 	// in vmlinux. They are bound by name alone, because the session kfuncs
 	// changed their prototype: https://git.kernel.org/torvalds/c/8fe4dc4f6456
@@ -58,6 +62,8 @@ type Options struct {
 	// structs in kernel_types.h and, with Session, struct ip_options under
 	// their ids. Nil: Load reads all of it, which takes long.
 	KernelTypes *btf.Spec
+	// ModuleTypes are those of kernel modules that are read too: nf_tables.
+	ModuleTypes []*btf.Spec
 	// Filter replaces the bodies of filter_l2 and filter_l3.
 	Filter func(*ebpf.CollectionSpec) error
 }
@@ -85,7 +91,7 @@ func Load(o Options) (*Objects, error) {
 		return nil, err
 	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		Programs: ebpf.ProgramOptions{KernelTypes: o.KernelTypes},
+		Programs: ebpf.ProgramOptions{KernelTypes: o.KernelTypes, ExtraRelocationTargets: o.ModuleTypes},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load BPF programs: %w", err)
@@ -124,6 +130,9 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
+	if !o.HasRules {
+		spec.Maps["rule_walks"].MaxEntries = 1 // named by code that never runs
+	}
 	spec.Maps["slots"].MaxEntries = uint32(slotsPerCPU * o.CPUs)
 	return spec, nil
 }
@@ -146,7 +155,7 @@ func keepPrograms(spec *ebpf.CollectionSpec, o Options) error {
 			continue
 		}
 		program.AttachType = o.AttachType
-		if strings.HasPrefix(name, "end_") && o.AttachType == ebpf.AttachTraceKprobeSession {
+		if alone := strings.HasPrefix(name, "end_") || strings.HasPrefix(name, "nf_"); alone && o.AttachType == ebpf.AttachTraceKprobeSession {
 			program.AttachType = ebpf.AttachTraceKprobeMulti
 		}
 	}
@@ -187,6 +196,8 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 		HasFuncIp:    flag(o.HasFuncIP),
 		HasReason:    flag(o.HasReason),
 		EntryOnly:    flag(o.EntryOnly),
+		HasRules:     flag(o.HasRules),
+		XtPrivFirst:  flag(o.XTPrivFirst),
 	}
 	if o.Kind == Session {
 		var err error

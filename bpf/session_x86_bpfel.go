@@ -29,6 +29,7 @@ const (
 	sessionMapCpuStates          = "cpu_states"
 	sessionMapOwnFlows           = "own_flows"
 	sessionMapRing               = "ring"
+	sessionMapRuleWalks          = "rule_walks"
 	sessionMapSlots              = "slots"
 	sessionMapTracked            = "tracked"
 	sessionProgConsumeSkb        = "consume_skb"
@@ -37,6 +38,12 @@ const (
 	sessionProgEndMerged         = "end_merged"
 	sessionProgEvict             = "evict"
 	sessionProgKfreeSkb          = "kfree_skb"
+	sessionProgNfChain           = "nf_chain"
+	sessionProgNfLookup          = "nf_lookup"
+	sessionProgNfReject          = "nf_reject"
+	sessionProgNfTable           = "nf_table"
+	sessionProgNfTarget          = "nf_target"
+	sessionProgNfVerdict         = "nf_verdict"
 	sessionProgProbe             = "probe"
 	sessionVarFunctionModeType   = "function_mode_type"
 	sessionVarLive               = "live"
@@ -95,6 +102,12 @@ type sessionProgramSpecs struct {
 	EndMerged   *ebpf.ProgramSpec `ebpf:"end_merged"`
 	Evict       *ebpf.ProgramSpec `ebpf:"evict"`
 	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	NfChain     *ebpf.ProgramSpec `ebpf:"nf_chain"`
+	NfLookup    *ebpf.ProgramSpec `ebpf:"nf_lookup"`
+	NfReject    *ebpf.ProgramSpec `ebpf:"nf_reject"`
+	NfTable     *ebpf.ProgramSpec `ebpf:"nf_table"`
+	NfTarget    *ebpf.ProgramSpec `ebpf:"nf_target"`
+	NfVerdict   *ebpf.ProgramSpec `ebpf:"nf_verdict"`
 	Probe       *ebpf.ProgramSpec `ebpf:"probe"`
 }
 
@@ -105,6 +118,7 @@ type sessionMapSpecs struct {
 	CpuStates *ebpf.MapSpec `ebpf:"cpu_states"`
 	OwnFlows  *ebpf.MapSpec `ebpf:"own_flows"`
 	Ring      *ebpf.MapSpec `ebpf:"ring"`
+	RuleWalks *ebpf.MapSpec `ebpf:"rule_walks"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
 	Tracked   *ebpf.MapSpec `ebpf:"tracked"`
 }
@@ -145,6 +159,7 @@ type sessionMaps struct {
 	CpuStates *ebpf.Map `ebpf:"cpu_states"`
 	OwnFlows  *ebpf.Map `ebpf:"own_flows"`
 	Ring      *ebpf.Map `ebpf:"ring"`
+	RuleWalks *ebpf.Map `ebpf:"rule_walks"`
 	Slots     *ebpf.Map `ebpf:"slots"`
 	Tracked   *ebpf.Map `ebpf:"tracked"`
 }
@@ -154,6 +169,7 @@ func (m *sessionMaps) Close() error {
 		m.CpuStates,
 		m.OwnFlows,
 		m.Ring,
+		m.RuleWalks,
 		m.Slots,
 		m.Tracked,
 	)
@@ -182,6 +198,12 @@ type sessionPrograms struct {
 	EndMerged   *ebpf.Program `ebpf:"end_merged"`
 	Evict       *ebpf.Program `ebpf:"evict"`
 	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
+	NfChain     *ebpf.Program `ebpf:"nf_chain"`
+	NfLookup    *ebpf.Program `ebpf:"nf_lookup"`
+	NfReject    *ebpf.Program `ebpf:"nf_reject"`
+	NfTable     *ebpf.Program `ebpf:"nf_table"`
+	NfTarget    *ebpf.Program `ebpf:"nf_target"`
+	NfVerdict   *ebpf.Program `ebpf:"nf_verdict"`
 	Probe       *ebpf.Program `ebpf:"probe"`
 }
 
@@ -193,6 +215,12 @@ func (p *sessionPrograms) Close() error {
 		p.EndMerged,
 		p.Evict,
 		p.KfreeSkb,
+		p.NfChain,
+		p.NfLookup,
+		p.NfReject,
+		p.NfTable,
+		p.NfTarget,
+		p.NfVerdict,
 		p.Probe,
 	)
 }

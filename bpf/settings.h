@@ -19,6 +19,9 @@ struct probe_settings {
 	u32 sk_buff_id;    /* BTF ids of structs in vmlinux, for the session object */
 	u32 raw_bytes_id;  /* struct ip_options, see read.h */
 	u8 interface[16];  /* NUL-padded; at a multiple of 8, as it is compared in two halves */
+	u8 has_rules;      /* the programs of rules.h run: a packet filter is loaded */
+	u8 xt_priv_first;  /* ipt_do_table(priv, skb, state) (5.16+), else (skb, state, table) */
+	u8 pad[6];
 };
 
 const volatile struct probe_settings settings = {};

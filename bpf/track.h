@@ -13,6 +13,7 @@
 #include "facts.h"
 #include "maps.h"
 #include "match.h"
+#include "rules.h"
 
 #define CPU_SHIFT 48
 #define MAX_SEGMENTS 64
@@ -127,6 +128,10 @@ static __always_inline void join_journey(struct cpu_state *cpu, u64 parent, u64 
 	struct clone_record *clone;
 
 	state.journey = journey;
+	if (known) { /* a copy is of the same connection, and begins with no record of it */
+		state.nfct = known->nfct;
+		state.nfct_status = known->nfct_status;
+	}
 	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
 		if (!bpf_map_lookup_elem(&tracked, &skb))
 			cpu->tracked_full++;
@@ -201,6 +206,8 @@ static __noinline int end_skb(u64 skb, u32 how, u32 reason, u64 location)
 		return 0;
 	journey = state->journey;
 	entered = state->entered;
+	if (settings.has_rules && how == END_DROPPED)
+		tell_last_walk(journey, skb);
 	if (bpf_map_delete_elem(&tracked, &skb))
 		return 0;
 	__sync_fetch_and_add(&live, -1);

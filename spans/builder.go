@@ -132,6 +132,7 @@ func (b *Builder) reset(j *journey.Journey) {
 	t := &b.trace
 	*t = Trace{
 		Spans: t.Spans[:0], Facts: t.Facts[:0], Ends: t.Ends[:0], strings: t.strings[:0],
+		Conntracks: t.Conntracks[:0], Rules: t.Rules[:0],
 		Journey: j.ID, First: -1, Last: -1, DropSpan: -1,
 		LostFrames: j.LostFrames, Unfinished: j.Unfinished, Evicted: j.Evicted,
 		Incomplete: j.LostFrames > 0 || j.Evicted || j.Incomplete,
@@ -150,6 +151,8 @@ func (b *Builder) packet(j *journey.Journey) {
 	t := &b.trace
 	t.Facts = append(t.Facts, j.Facts...)
 	t.Ends = append(t.Ends, j.Ends...)
+	t.Conntracks = append(t.Conntracks, j.Conntracks...)
+	t.Rules = append(t.Rules, j.Rules...)
 	tuple := false
 	for i := range t.Facts {
 		has := t.Facts[i].Flags&event.FactsTuple != 0

@@ -18,11 +18,12 @@ func (b *Builder) drops() {
 			continue
 		}
 		reason, location := b.names.reason(e.Reason), b.names.location(e.Location)
-		at := b.droppedIn(e)
-		if t.DropSpan < 0 {
+		at, first := b.droppedIn(e), t.DropSpan < 0
+		if first {
 			t.DropReason, t.DropLocation, t.DropSpan = reason, location, at
 		}
 		b.markDrop(at, reason, location)
+		b.markRule(at, e, location, first)
 	}
 }
 

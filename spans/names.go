@@ -41,6 +41,7 @@ type nameCache struct {
 	protocols map[[4]byte]string
 	roots     map[rootName]string
 	messages  map[dropMessage]string
+	netfilter netfilterNames
 }
 
 type rootName struct {
@@ -70,6 +71,7 @@ func newNameCache(o Options) nameCache {
 		protocols: map[[4]byte]string{},
 		roots:     map[rootName]string{},
 		messages:  map[dropMessage]string{},
+		netfilter: newNetfilterNames(),
 	}
 }
 

@@ -30,6 +30,7 @@ func (b *Builder) rootAttrs() {
 		b.placeAttrs()
 		b.headerAttrs(f)
 	}
+	b.conntrackAttrs()
 	b.ownerAttrs()
 	b.skbAttrs()
 	b.timeAttrs()
@@ -37,6 +38,7 @@ func (b *Builder) rootAttrs() {
 	b.lossAttrs()
 	t.Spans[0].Attrs = b.cut(from)
 	b.readEvent()
+	b.conntrackEvents()
 }
 
 func (b *Builder) protocolAttrs(f *event.Facts) {
@@ -86,6 +88,9 @@ func (b *Builder) rootDrop() {
 	}
 	if drops > 1 {
 		b.add(IntAttr(KeyDropCount, drops))
+	}
+	if t.DropRule != nil {
+		b.ruleAttrs(t.DropRule)
 	}
 }
 

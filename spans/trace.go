@@ -84,8 +84,11 @@ type Trace struct {
 	// "evicted" or "unfinished"; of the block layer "complete" or "unfinished".
 	End          string
 	Ends         []event.End // copies of the journey's, by AtMonoNs
+	Conntracks   []event.Conntrack
+	Rules        []event.Rule
 	DropReason   string      // name of the first drop's reason, "" without a drop
 	DropLocation string      // symbol+0xoffset of the first drop, "" unknown
+	DropRule     *event.Rule // what of a packet filter made the first drop, nil unknown; of Rules
 	DropSpan     int32       // index of the span that dropped it; 0 is the root, -1 without a drop
 	Delivered    bool        // a socket took an skb of the packet, so a drop of another was not its end
 	Waits        int         // spans of waits

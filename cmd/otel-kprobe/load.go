@@ -48,7 +48,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	}
 	total := len(selection.Functions)
 	progress(0, total)
-	objects, err := loadObjects(backend, selection.Functions, s, types)
+	objects, filters, err := loadObjects(backend, selection.Functions, s, types)
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
@@ -56,6 +56,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		Backend:   backend,
 		Functions: selection.Functions,
 		EntryOnly: s.entryOnly,
+		Filters:   filters,
 		Progress:  func(done int) { progress(done, total) },
 	})
 	if err != nil {
@@ -115,14 +116,16 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 	return selection, usageError(selection.Begins(s.funcText))
 }
 
-// loadObjects loads the programs for these functions with the filters built in.
-func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, types func() (kernelTypes, error)) (*bpf.Objects, error) {
+// loadObjects loads the programs for these functions with the filters built in,
+// and says of which packet filters they tell the rules.
+func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, types func() (kernelTypes, error)) (*bpf.Objects, kernel.PacketFilters, error) {
+	var none kernel.PacketFilters
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
+		return nil, none, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, fmt.Errorf("count CPUs: %w", err)
+		return nil, none, fmt.Errorf("count CPUs: %w", err)
 	}
 	options := bpf.Options{
 		Kind:       backend.Kind(),
@@ -136,10 +139,12 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		Interface:  s.ifname,
 		EntryOnly:  s.entryOnly,
 	}
-	if err := adaptToKernel(&options, s.pcap, types); err != nil {
-		return nil, err
+	filters, err := adaptToKernel(&options, s.pcap, types)
+	if err != nil {
+		return nil, none, err
 	}
-	return bpf.Load(options)
+	objects, err := bpf.Load(options)
+	return objects, filters, err
 }
 
 // kernelTypes is what programs are adapted to, from the BTF of vmlinux.
@@ -163,11 +168,21 @@ func readKernelTypes() func() (kernelTypes, error) {
 	return read
 }
 
-// adaptToKernel sets what depends on the running kernel's BTF.
-func adaptToKernel(o *bpf.Options, pcap *filter.Program, read func() (kernelTypes, error)) error {
+// adaptToKernel sets what depends on the running kernel's BTF and modules.
+func adaptToKernel(o *bpf.Options, pcap *filter.Program, read func() (kernelTypes, error)) (kernel.PacketFilters, error) {
 	types, err := read()
 	if err != nil {
-		return err
+		return kernel.PacketFilters{}, err
+	}
+	filters, err := kernel.ReadPacketFilters(kernel.ModulesDir, types.spec, btf.LoadKernelModuleSpec)
+	if err != nil {
+		return filters, err
+	}
+	programs := probe.RulePrograms(filters)
+	o.Programs = append(o.Programs, programs...)
+	o.HasRules, o.XTPrivFirst = len(programs) > 0, filters.PrivFirst
+	if filters.Types != nil {
+		o.ModuleTypes = append(o.ModuleTypes, filters.Types)
 	}
 	o.HasFuncIP = o.Kind == bpf.Session || kernel.HasFuncIP()
 	o.HasReason = types.hasReason
@@ -175,15 +190,15 @@ func adaptToKernel(o *bpf.Options, pcap *filter.Program, read func() (kernelType
 	inject := filter.Options{Mode: filter.LoadProbe}
 	if o.Kind == bpf.Session {
 		if o.KfuncIDs, err = kfuncIDs(types.spec, bpf.Kfuncs()); err != nil {
-			return err
+			return filters, err
 		}
 		if inject.Direct, err = filter.ResolveDirect(types.spec); err != nil {
-			return err
+			return filters, err
 		}
 		inject.Mode = filter.LoadDirect
 	}
 	o.Filter = func(spec *ebpf.CollectionSpec) error { return filter.Inject(spec, pcap, inject) }
-	return nil
+	return filters, nil
 }
 
 // hasDropReason is true when the tracepoint skb:kfree_skb has its third

@@ -144,7 +144,7 @@ func (p *pipeline) record(raw []byte) {
 		p.came++
 		p.lastMonoNs = max(p.lastMonoNs, p.event.Block.CompleteMonoNs)
 	}
-	if p.event.Kind >= event.KindRequest {
+	if k := p.event.Kind; k >= event.KindRequest && k <= event.KindRequeue {
 		p.blocks.Add(&p.event)
 	} else {
 		p.tracker.Add(&p.event)

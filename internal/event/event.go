@@ -22,6 +22,9 @@ const (
 	KindBio     Kind = 6 // a bio of a device without requests has completed
 	KindMerge   Kind = 7 // one more bio that a request is made of
 	KindRequeue Kind = 8 // an attempt of a request was given back
+
+	KindConntrack Kind = 11 // the connection of an skb, when it or its state has changed
+	KindRule      Kind = 12 // what of a packet filter dropped an skb
 )
 
 // Event is one decoded record: Kind names the member that is set, the other
@@ -33,6 +36,9 @@ type Event struct {
 	Clone Clone
 	End   End
 	Block Block // KindRequest, KindBio, KindMerge, KindRequeue
+
+	Conntrack Conntrack
+	Rule      Rule
 }
 
 // FrameFlags are properties of one frame.

@@ -14,6 +14,9 @@ type Journey struct {
 	Clones []event.Clone // in the order of AtMonoNs
 	Ends   []event.End   // in the order of AtMonoNs
 
+	Conntracks []event.Conntrack // in the order of AtMonoNs
+	Rules      []event.Rule      // in the order of AtMonoNs
+
 	// LostFrames counts the frames that the kernel entered on this journey's
 	// ended skbs and whose records never came.
 	LostFrames uint32

@@ -1,0 +1,84 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/otel-kprobe/otel-kprobe/bpf"
+	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
+)
+
+// ruleFunction is a function of a packet filter that tells which rules a packet
+// meets. It takes no skb, or its skb is not what matters.
+type ruleFunction struct {
+	function string
+	program  string
+}
+
+// nftFunctions are those of nftables on Linux 5.10 to 7.3; the last two evaluate
+// the targets of iptables-nft.
+func nftFunctions() []ruleFunction {
+	return []ruleFunction{
+		{"nft_do_chain", bpf.ProgramRuleChain},
+		{"nft_immediate_eval", bpf.ProgramRuleVerdict},
+		{"nft_reject_inet_eval", bpf.ProgramRuleReject},
+		{"nft_reject_ipv4_eval", bpf.ProgramRuleReject},
+		{"nft_reject_ipv6_eval", bpf.ProgramRuleReject},
+		{"nft_reject_bridge_eval", bpf.ProgramRuleReject},
+		{"nft_reject_netdev_eval", bpf.ProgramRuleReject},
+		{"nft_lookup_eval", bpf.ProgramRuleLookup},
+		{"nft_target_eval_xt", bpf.ProgramRuleTarget},
+		{"nft_target_eval_bridge", bpf.ProgramRuleTarget},
+	}
+}
+
+// xtFunctions are those of iptables-legacy and its kin.
+func xtFunctions() []ruleFunction {
+	return []ruleFunction{
+		{"ipt_do_table", bpf.ProgramRuleTable},
+		{"ip6t_do_table", bpf.ProgramRuleTable},
+		{"arpt_do_table", bpf.ProgramRuleTable},
+	}
+}
+
+// ruleFunctions are those of the packet filters that the kernel has.
+func ruleFunctions(filters kernel.PacketFilters) []ruleFunction {
+	var all []ruleFunction
+	if filters.NFTables {
+		all = append(all, nftFunctions()...)
+	}
+	if filters.XTables {
+		all = append(all, xtFunctions()...)
+	}
+	return all
+}
+
+// RulePrograms names the BPF programs that tell the rule of a drop, none when
+// the kernel has no packet filter.
+func RulePrograms(filters kernel.PacketFilters) []string {
+	var names []string
+	seen := make(map[string]bool)
+	for _, f := range ruleFunctions(filters) {
+		if !seen[f.program] {
+			seen[f.program] = true
+			names = append(names, f.program)
+		}
+	}
+	return names
+}
+
+// attachRules attaches to those of the functions whose module is loaded.
+func (a *Attachment) attachRules(objects *bpf.Objects, backend Backend, filters kernel.PacketFilters) error {
+	for _, f := range ruleFunctions(filters) {
+		probe, err := attachEnd(objects, backend, endFunction{function: f.function, program: f.program})
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrInvalid) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("attach to %s, which tells rules: %w", f.function, err)
+		}
+		a.ends = append(a.ends, probe)
+	}
+	return nil
+}
