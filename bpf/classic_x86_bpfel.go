@@ -13,6 +13,14 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type classicAwaitedVerdict struct {
+	_     structs.HostLayout
+	Skb   uint64
+	Expr  uint64
+	Regs  uint64
+	Stack uint64
+}
+
 type classicCloneRecord struct {
 	_        structs.HostLayout
 	Kind     uint8
@@ -235,6 +243,7 @@ type classicTrackedSkb struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	classicMapAwaitedVerdicts     = "awaited_verdicts"
 	classicMapCpuStates           = "cpu_states"
 	classicMapOpenFrames          = "open_frames"
 	classicMapOwnFlows            = "own_flows"
@@ -258,6 +267,7 @@ const (
 	classicProgKfreeSkb           = "kfree_skb"
 	classicProgLeave              = "leave"
 	classicProgNfChain            = "nf_chain"
+	classicProgNfEvaluated        = "nf_evaluated"
 	classicProgNfLookup           = "nf_lookup"
 	classicProgNfReject           = "nf_reject"
 	classicProgNfTable            = "nf_table"
@@ -344,6 +354,7 @@ type classicProgramSpecs struct {
 	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
 	Leave       *ebpf.ProgramSpec `ebpf:"leave"`
 	NfChain     *ebpf.ProgramSpec `ebpf:"nf_chain"`
+	NfEvaluated *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
 	NfLookup    *ebpf.ProgramSpec `ebpf:"nf_lookup"`
 	NfReject    *ebpf.ProgramSpec `ebpf:"nf_reject"`
 	NfTable     *ebpf.ProgramSpec `ebpf:"nf_table"`
@@ -367,14 +378,15 @@ type classicProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicMapSpecs struct {
-	CpuStates  *ebpf.MapSpec `ebpf:"cpu_states"`
-	OpenFrames *ebpf.MapSpec `ebpf:"open_frames"`
-	OwnFlows   *ebpf.MapSpec `ebpf:"own_flows"`
-	Ring       *ebpf.MapSpec `ebpf:"ring"`
-	RuleWalks  *ebpf.MapSpec `ebpf:"rule_walks"`
-	SkbCopies  *ebpf.MapSpec `ebpf:"skb_copies"`
-	Slots      *ebpf.MapSpec `ebpf:"slots"`
-	Tracked    *ebpf.MapSpec `ebpf:"tracked"`
+	AwaitedVerdicts *ebpf.MapSpec `ebpf:"awaited_verdicts"`
+	CpuStates       *ebpf.MapSpec `ebpf:"cpu_states"`
+	OpenFrames      *ebpf.MapSpec `ebpf:"open_frames"`
+	OwnFlows        *ebpf.MapSpec `ebpf:"own_flows"`
+	Ring            *ebpf.MapSpec `ebpf:"ring"`
+	RuleWalks       *ebpf.MapSpec `ebpf:"rule_walks"`
+	SkbCopies       *ebpf.MapSpec `ebpf:"skb_copies"`
+	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Tracked         *ebpf.MapSpec `ebpf:"tracked"`
 }
 
 // classicVariableSpecs contains global variables before they are loaded into the kernel.
@@ -413,18 +425,20 @@ func (o *classicObjects) Close() error {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicMaps struct {
-	CpuStates  *ebpf.Map `ebpf:"cpu_states"`
-	OpenFrames *ebpf.Map `ebpf:"open_frames"`
-	OwnFlows   *ebpf.Map `ebpf:"own_flows"`
-	Ring       *ebpf.Map `ebpf:"ring"`
-	RuleWalks  *ebpf.Map `ebpf:"rule_walks"`
-	SkbCopies  *ebpf.Map `ebpf:"skb_copies"`
-	Slots      *ebpf.Map `ebpf:"slots"`
-	Tracked    *ebpf.Map `ebpf:"tracked"`
+	AwaitedVerdicts *ebpf.Map `ebpf:"awaited_verdicts"`
+	CpuStates       *ebpf.Map `ebpf:"cpu_states"`
+	OpenFrames      *ebpf.Map `ebpf:"open_frames"`
+	OwnFlows        *ebpf.Map `ebpf:"own_flows"`
+	Ring            *ebpf.Map `ebpf:"ring"`
+	RuleWalks       *ebpf.Map `ebpf:"rule_walks"`
+	SkbCopies       *ebpf.Map `ebpf:"skb_copies"`
+	Slots           *ebpf.Map `ebpf:"slots"`
+	Tracked         *ebpf.Map `ebpf:"tracked"`
 }
 
 func (m *classicMaps) Close() error {
 	return _ClassicClose(
+		m.AwaitedVerdicts,
 		m.CpuStates,
 		m.OpenFrames,
 		m.OwnFlows,
@@ -471,6 +485,7 @@ type classicPrograms struct {
 	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
 	Leave       *ebpf.Program `ebpf:"leave"`
 	NfChain     *ebpf.Program `ebpf:"nf_chain"`
+	NfEvaluated *ebpf.Program `ebpf:"nf_evaluated"`
 	NfLookup    *ebpf.Program `ebpf:"nf_lookup"`
 	NfReject    *ebpf.Program `ebpf:"nf_reject"`
 	NfTable     *ebpf.Program `ebpf:"nf_table"`
@@ -507,6 +522,7 @@ func (p *classicPrograms) Close() error {
 		p.KfreeSkb,
 		p.Leave,
 		p.NfChain,
+		p.NfEvaluated,
 		p.NfLookup,
 		p.NfReject,
 		p.NfTable,

@@ -38,27 +38,34 @@ static __always_inline struct rule_walk *walk_in(u64 skb)
 	return state ? walk_of(state->journey, skb) : 0;
 }
 
-/* nft_immediate_eval: what the expression says is the verdict, or goes into a register. */
-static __noinline int note_verdict(u64 skb, u64 expr)
+/* An expression has decided: code and chain as in struct nft_verdict. */
+static __noinline int take_verdict(struct rule_walk *walk, u64 skb, u64 expr, s32 code, u64 chain)
 {
-	struct rule_walk *walk = walk_in(skb);
-	s32 verdict;
-
-	if (!walk || read_u8(expr + EXPR_DATA + IMMEDIATE_DREG))
+	if (!walk)
 		return 0;
 	walk->unsure = 0;
-	verdict = read_u32(expr + EXPR_DATA);
-	if (verdict == NFT_JUMP || verdict == NFT_GOTO) {
-		walk->chains[walk->count & (MAX_WALK_CHAINS - 1)] = read_u64(expr + EXPR_DATA + IMMEDIATE_CHAIN);
+	if (code == NFT_JUMP || code == NFT_GOTO) {
+		walk->chains[walk->count & (MAX_WALK_CHAINS - 1)] = chain;
 		walk->count++;
 		return 0;
 	}
-	if (verdict < 0 || (verdict & NF_VERDICT_MASK) != NF_DROP)
+	if (code < 0 || (code & NF_VERDICT_MASK) != NF_DROP)
 		return 0;
 	return send_rule(walk, skb, RULE_DROPS, expr);
 }
 
-static __noinline int note_reject(u64 skb, u64 expr)
+/* nft_immediate_eval: what the expression says is the verdict, or goes into a register. */
+static __noinline int note_verdict(u64 skb, u64 expr, u64 regs, u64 stack)
+{
+	struct rule_walk *walk = walk_in(skb);
+
+	if (!walk || read_u8(expr + EXPR_DATA + IMMEDIATE_DREG))
+		return 0;
+	return take_verdict(walk, skb, expr, read_u32(expr + EXPR_DATA),
+			    read_u64(expr + EXPR_DATA + VERDICT_CHAIN));
+}
+
+static __noinline int note_reject(u64 skb, u64 expr, u64 regs, u64 stack)
 {
 	struct rule_walk *walk = walk_in(skb);
 
@@ -75,21 +82,35 @@ static __always_inline int is_verdict_map(u64 lookup)
 	return read_u32(read_u64(lookup) + OLD_SET_FLAGS) & SET_IS_MAP;
 }
 
-static __noinline int note_lookup(u64 skb, u64 expr)
+/* An expression whose verdict is known when it returns. */
+static __always_inline void await_verdict(struct rule_walk *walk, u64 skb, u64 expr, u64 regs, u64 stack)
+{
+	struct awaited_verdict *awaited = this_awaited_verdict();
+
+	walk->unsure = expr;
+	if (!awaited)
+		return;
+	awaited->skb = skb;
+	awaited->expr = expr;
+	awaited->regs = regs;
+	awaited->stack = stack;
+}
+
+static __noinline int note_lookup(u64 skb, u64 expr, u64 regs, u64 stack)
 {
 	struct rule_walk *walk = walk_in(skb);
 
 	if (walk && is_verdict_map(expr + EXPR_DATA))
-		walk->unsure = expr;
+		await_verdict(walk, skb, expr, regs, stack);
 	return 0;
 }
 
-static __noinline int note_target(u64 skb, u64 expr)
+static __noinline int note_target(u64 skb, u64 expr, u64 regs, u64 stack)
 {
 	struct rule_walk *walk = walk_in(skb);
 
 	if (walk)
-		walk->unsure = expr;
+		await_verdict(walk, skb, expr, regs, stack);
 	return 0;
 }
 
@@ -104,13 +125,35 @@ int nf_chain(struct pt_regs *ctx)
 #define EXPRESSION_PROBE(name, section, note)                                  \
 	SEC(section) int name(struct pt_regs *ctx)                             \
 	{                                                                      \
-		return live ? note(read_u64(PT_REGS_PARM3(ctx)), PT_REGS_PARM1(ctx)) : 0; \
+		return live ? note(read_u64(PT_REGS_PARM3(ctx)), PT_REGS_PARM1(ctx),     \
+				   PT_REGS_PARM2(ctx), PT_REGS_SP(ctx)) : 0;           \
 	}
 
 EXPRESSION_PROBE(nf_verdict, "kprobe/nf_verdict", note_verdict)
 EXPRESSION_PROBE(nf_reject, "kprobe/nf_reject", note_reject)
 EXPRESSION_PROBE(nf_lookup, "kprobe/nf_lookup", note_lookup)
 EXPRESSION_PROBE(nf_target, "kprobe/nf_target", note_target)
+
+/*
+ * The return of an expression that was awaited. The stack pointer tells whether
+ * it is that call: another packet's may have been evaluated on this CPU meanwhile.
+ */
+SEC("kretprobe/nf_evaluated")
+int nf_evaluated(struct pt_regs *ctx)
+{
+	struct awaited_verdict *awaited;
+	u64 skb;
+
+	if (!live)
+		return 0;
+	awaited = this_awaited_verdict();
+	if (!awaited || !awaited->skb || awaited->stack != PT_REGS_SP(ctx) - sizeof(u64))
+		return 0;
+	skb = awaited->skb;
+	awaited->skb = 0;
+	return take_verdict(walk_in(skb), skb, awaited->expr, read_u32(awaited->regs),
+			    read_u64(awaited->regs + VERDICT_CHAIN));
+}
 
 /* ipt_do_table and its kin: settings.xt_priv_first says in which order. */
 SEC("kprobe/nf_table")

@@ -23,6 +23,8 @@ const (
 	ProgramRuleLookup  = "nf_lookup"  // nft_lookup_eval: a verdict may come out of a map
 	ProgramRuleTarget  = "nf_target"  // targets of iptables-nft
 	ProgramRuleTable   = "nf_table"   // ipt_do_table and its kin
+
+	ProgramRuleEvaluated = "nf_evaluated" // return of what ProgramRuleLookup and ProgramRuleTarget see
 )
 
 // ProbeProgram names the Classic program for a function whose skb is the register

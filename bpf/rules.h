@@ -6,7 +6,8 @@
  * is entered with the base chain; what an expression decides is seen where
  * nft_immediate_eval is entered with its address, and the rule is the one that
  * holds that address. A verdict that comes out of a map (vmap) or of a target of
- * iptables is not seen: such an expression is remembered as unsure.
+ * iptables-nft is known when its function returns; until then, and when that
+ * return is not seen, the expression is remembered as unsure.
  */
 #ifndef OTEL_KPROBE_RULES_H
 #define OTEL_KPROBE_RULES_H
@@ -28,7 +29,7 @@
 
 /* struct nft_expr: ops, then its own data. The register 0 takes the verdict. */
 #define EXPR_DATA 8
-#define IMMEDIATE_CHAIN 8
+#define VERDICT_CHAIN 8 /* of struct nft_verdict, which begins with the code */
 #define IMMEDIATE_DREG 16
 #define OLD_SET_FLAGS 200 /* of struct nft_set, 5.10 to 6.6 */
 #define SET_IS_MAP 8
@@ -51,7 +52,7 @@ enum walk_kind {
 struct rule_walk {
 	u64 journey;
 	u64 base;   /* the base chain; of iptables the table */
-	u64 unsure; /* the last expression, when its verdict was not seen; else 0 */
+	u64 unsure; /* the last expression, while its verdict is not known; else 0 */
 	u32 count;  /* chains that were entered from others */
 	u8 kind;
 	u8 told; /* the record was sent */
@@ -66,6 +67,28 @@ struct {
 	__type(key, u64); /* address of the sk_buff */
 	__type(value, struct rule_walk);
 } rule_walks SEC(".maps");
+
+/* The expression that is being evaluated on this CPU and will have decided at its return. */
+struct awaited_verdict {
+	u64 skb; /* 0: none */
+	u64 expr;
+	u64 regs;  /* struct nft_regs, which begins with the verdict */
+	u64 stack; /* at entry */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct awaited_verdict);
+} awaited_verdicts SEC(".maps");
+
+static __always_inline struct awaited_verdict *this_awaited_verdict(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&awaited_verdicts, &zero);
+}
 
 #define HAS_BLOBS bpf_core_field_exists(struct nft_chain, blob_gen_0)
 #define CHAIN_TABLE NF_OFFSET(nft_chain, table, 64)

@@ -26,6 +26,7 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	sessionMapAwaitedVerdicts    = "awaited_verdicts"
 	sessionMapCpuStates          = "cpu_states"
 	sessionMapOwnFlows           = "own_flows"
 	sessionMapRing               = "ring"
@@ -39,6 +40,7 @@ const (
 	sessionProgEvict             = "evict"
 	sessionProgKfreeSkb          = "kfree_skb"
 	sessionProgNfChain           = "nf_chain"
+	sessionProgNfEvaluated       = "nf_evaluated"
 	sessionProgNfLookup          = "nf_lookup"
 	sessionProgNfReject          = "nf_reject"
 	sessionProgNfTable           = "nf_table"
@@ -103,6 +105,7 @@ type sessionProgramSpecs struct {
 	Evict       *ebpf.ProgramSpec `ebpf:"evict"`
 	KfreeSkb    *ebpf.ProgramSpec `ebpf:"kfree_skb"`
 	NfChain     *ebpf.ProgramSpec `ebpf:"nf_chain"`
+	NfEvaluated *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
 	NfLookup    *ebpf.ProgramSpec `ebpf:"nf_lookup"`
 	NfReject    *ebpf.ProgramSpec `ebpf:"nf_reject"`
 	NfTable     *ebpf.ProgramSpec `ebpf:"nf_table"`
@@ -115,12 +118,13 @@ type sessionProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionMapSpecs struct {
-	CpuStates *ebpf.MapSpec `ebpf:"cpu_states"`
-	OwnFlows  *ebpf.MapSpec `ebpf:"own_flows"`
-	Ring      *ebpf.MapSpec `ebpf:"ring"`
-	RuleWalks *ebpf.MapSpec `ebpf:"rule_walks"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
-	Tracked   *ebpf.MapSpec `ebpf:"tracked"`
+	AwaitedVerdicts *ebpf.MapSpec `ebpf:"awaited_verdicts"`
+	CpuStates       *ebpf.MapSpec `ebpf:"cpu_states"`
+	OwnFlows        *ebpf.MapSpec `ebpf:"own_flows"`
+	Ring            *ebpf.MapSpec `ebpf:"ring"`
+	RuleWalks       *ebpf.MapSpec `ebpf:"rule_walks"`
+	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Tracked         *ebpf.MapSpec `ebpf:"tracked"`
 }
 
 // sessionVariableSpecs contains global variables before they are loaded into the kernel.
@@ -156,16 +160,18 @@ func (o *sessionObjects) Close() error {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionMaps struct {
-	CpuStates *ebpf.Map `ebpf:"cpu_states"`
-	OwnFlows  *ebpf.Map `ebpf:"own_flows"`
-	Ring      *ebpf.Map `ebpf:"ring"`
-	RuleWalks *ebpf.Map `ebpf:"rule_walks"`
-	Slots     *ebpf.Map `ebpf:"slots"`
-	Tracked   *ebpf.Map `ebpf:"tracked"`
+	AwaitedVerdicts *ebpf.Map `ebpf:"awaited_verdicts"`
+	CpuStates       *ebpf.Map `ebpf:"cpu_states"`
+	OwnFlows        *ebpf.Map `ebpf:"own_flows"`
+	Ring            *ebpf.Map `ebpf:"ring"`
+	RuleWalks       *ebpf.Map `ebpf:"rule_walks"`
+	Slots           *ebpf.Map `ebpf:"slots"`
+	Tracked         *ebpf.Map `ebpf:"tracked"`
 }
 
 func (m *sessionMaps) Close() error {
 	return _SessionClose(
+		m.AwaitedVerdicts,
 		m.CpuStates,
 		m.OwnFlows,
 		m.Ring,
@@ -199,6 +205,7 @@ type sessionPrograms struct {
 	Evict       *ebpf.Program `ebpf:"evict"`
 	KfreeSkb    *ebpf.Program `ebpf:"kfree_skb"`
 	NfChain     *ebpf.Program `ebpf:"nf_chain"`
+	NfEvaluated *ebpf.Program `ebpf:"nf_evaluated"`
 	NfLookup    *ebpf.Program `ebpf:"nf_lookup"`
 	NfReject    *ebpf.Program `ebpf:"nf_reject"`
 	NfTable     *ebpf.Program `ebpf:"nf_table"`
@@ -216,6 +223,7 @@ func (p *sessionPrograms) Close() error {
 		p.Evict,
 		p.KfreeSkb,
 		p.NfChain,
+		p.NfEvaluated,
 		p.NfLookup,
 		p.NfReject,
 		p.NfTable,

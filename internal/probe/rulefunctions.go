@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+
+	"github.com/cilium/ebpf/link"
 
 	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
@@ -14,31 +17,32 @@ import (
 type ruleFunction struct {
 	function string
 	program  string
+	ret      string // program of its return, "" without
 }
 
 // nftFunctions are those of nftables on Linux 5.10 to 7.3; the last two evaluate
 // the targets of iptables-nft.
 func nftFunctions() []ruleFunction {
 	return []ruleFunction{
-		{"nft_do_chain", bpf.ProgramRuleChain},
-		{"nft_immediate_eval", bpf.ProgramRuleVerdict},
-		{"nft_reject_inet_eval", bpf.ProgramRuleReject},
-		{"nft_reject_ipv4_eval", bpf.ProgramRuleReject},
-		{"nft_reject_ipv6_eval", bpf.ProgramRuleReject},
-		{"nft_reject_bridge_eval", bpf.ProgramRuleReject},
-		{"nft_reject_netdev_eval", bpf.ProgramRuleReject},
-		{"nft_lookup_eval", bpf.ProgramRuleLookup},
-		{"nft_target_eval_xt", bpf.ProgramRuleTarget},
-		{"nft_target_eval_bridge", bpf.ProgramRuleTarget},
+		{"nft_do_chain", bpf.ProgramRuleChain, ""},
+		{"nft_immediate_eval", bpf.ProgramRuleVerdict, ""},
+		{"nft_reject_inet_eval", bpf.ProgramRuleReject, ""},
+		{"nft_reject_ipv4_eval", bpf.ProgramRuleReject, ""},
+		{"nft_reject_ipv6_eval", bpf.ProgramRuleReject, ""},
+		{"nft_reject_bridge_eval", bpf.ProgramRuleReject, ""},
+		{"nft_reject_netdev_eval", bpf.ProgramRuleReject, ""},
+		{"nft_lookup_eval", bpf.ProgramRuleLookup, bpf.ProgramRuleEvaluated},
+		{"nft_target_eval_xt", bpf.ProgramRuleTarget, bpf.ProgramRuleEvaluated},
+		{"nft_target_eval_bridge", bpf.ProgramRuleTarget, bpf.ProgramRuleEvaluated},
 	}
 }
 
 // xtFunctions are those of iptables-legacy and its kin.
 func xtFunctions() []ruleFunction {
 	return []ruleFunction{
-		{"ipt_do_table", bpf.ProgramRuleTable},
-		{"ip6t_do_table", bpf.ProgramRuleTable},
-		{"arpt_do_table", bpf.ProgramRuleTable},
+		{"ipt_do_table", bpf.ProgramRuleTable, ""},
+		{"ip6t_do_table", bpf.ProgramRuleTable, ""},
+		{"arpt_do_table", bpf.ProgramRuleTable, ""},
 	}
 }
 
@@ -58,11 +62,11 @@ func ruleFunctions(filters kernel.PacketFilters) []ruleFunction {
 // the kernel has no packet filter.
 func RulePrograms(filters kernel.PacketFilters) []string {
 	var names []string
-	seen := make(map[string]bool)
 	for _, f := range ruleFunctions(filters) {
-		if !seen[f.program] {
-			seen[f.program] = true
-			names = append(names, f.program)
+		for _, name := range []string{f.program, f.ret} {
+			if name != "" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
 		}
 	}
 	return names
@@ -71,14 +75,35 @@ func RulePrograms(filters kernel.PacketFilters) []string {
 // attachRules attaches to those of the functions whose module is loaded.
 func (a *Attachment) attachRules(objects *bpf.Objects, backend Backend, filters kernel.PacketFilters) error {
 	for _, f := range ruleFunctions(filters) {
-		probe, err := attachEnd(objects, backend, endFunction{function: f.function, program: f.program})
+		links, err := attachRule(objects, backend, f)
+		a.ends = append(a.ends, links...)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrInvalid) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("attach to %s, which tells rules: %w", f.function, err)
 		}
-		a.ends = append(a.ends, probe)
 	}
 	return nil
+}
+
+// attachRule attaches to the entry and, where that is wanted, to the return of a
+// function. With an error, what is attached by then is given too.
+func attachRule(objects *bpf.Objects, backend Backend, f ruleFunction) ([]link.Link, error) {
+	entry, err := attachEnd(objects, backend, endFunction{function: f.function, program: f.program})
+	if err != nil || f.ret == "" {
+		return withoutNil(entry), err
+	}
+	program := objects.Programs[f.ret]
+	var ret link.Link
+	if backend == BackendKprobe {
+		ret, err = link.Kretprobe(f.function, program, nil)
+	} else {
+		ret, err = link.KretprobeMulti(program, link.KprobeMultiOptions{Symbols: []string{f.function}})
+	}
+	return withoutNil(entry, ret), err
+}
+
+func withoutNil(links ...link.Link) []link.Link {
+	return slices.DeleteFunc(links, func(l link.Link) bool { return l == nil })
 }

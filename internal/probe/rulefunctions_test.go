@@ -10,7 +10,7 @@ import (
 )
 
 func TestRulePrograms(t *testing.T) {
-	nft := []string{bpf.ProgramRuleChain, bpf.ProgramRuleVerdict, bpf.ProgramRuleReject, bpf.ProgramRuleLookup, bpf.ProgramRuleTarget}
+	nft := []string{bpf.ProgramRuleChain, bpf.ProgramRuleVerdict, bpf.ProgramRuleReject, bpf.ProgramRuleLookup, bpf.ProgramRuleEvaluated, bpf.ProgramRuleTarget}
 	tests := []struct {
 		name    string
 		filters kernel.PacketFilters
