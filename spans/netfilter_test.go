@@ -124,8 +124,15 @@ func TestHookNames(t *testing.T) {
 		family, hook uint8
 		want         string
 	}{
-		{2, 0, "prerouting"}, {10, 4, "postrouting"}, {1, 5, "ingress"}, {3, 0, "input"}, {3, 1, "output"},
-		{5, 0, "ingress"}, {5, 1, "egress"}, {7, 2, "forward"}, {2, 200, ""},
+		{2, 0, "prerouting"},
+		{10, 4, "postrouting"},
+		{1, 5, "ingress"},
+		{3, 0, "input"},
+		{3, 1, "output"},
+		{5, 0, "ingress"},
+		{5, 1, "egress"},
+		{7, 2, "forward"},
+		{2, 200, ""},
 	} {
 		if got := netfilterHook(tt.family, tt.hook); got != tt.want {
 			t.Errorf("hook %d of family %s is %q, want %q", tt.hook, netfilterFamily(tt.family), got, tt.want)

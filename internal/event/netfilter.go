@@ -58,18 +58,18 @@ type Conntrack struct {
 type RuleWhat uint8
 
 const (
-	// RuleDrops: this rule of nftables decided to drop the skb.
+	// RuleDrops says that this rule of nftables decided to drop the skb.
 	RuleDrops RuleWhat = 1
-	// RulePolicy, and those that follow, are sent when an skb was dropped for
-	// whatever cause after it had gone through rules: this chain was the last,
-	// its policy is to drop, and no rule is known to have decided.
+	// RulePolicy and those that follow are sent when an skb was dropped, for
+	// whatever cause, after it had gone through rules. This one says that the
+	// chain was the last, and that its policy is to drop.
 	RulePolicy RuleWhat = 2
-	// RuleSuspect: this rule, whose verdict can't be seen, was the last in a
-	// chain whose policy does not drop.
+	// RuleSuspect says that this rule, whose verdict was not seen, was the last
+	// in a chain whose policy does not drop.
 	RuleSuspect RuleWhat = 3
-	// RuleUnknown: the chain alone is known.
+	// RuleUnknown says that the chain alone is known.
 	RuleUnknown RuleWhat = 4
-	// RuleTable: the last was this table of iptables-legacy.
+	// RuleTable says that the last was this table of iptables-legacy.
 	RuleTable RuleWhat = 5
 )
 
