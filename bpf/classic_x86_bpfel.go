@@ -207,7 +207,7 @@ type classicRuleWalk struct {
 	Told    uint8
 	Family  uint8
 	Hook    uint8
-	Chains  [8]uint64
+	Chains  [4]uint64
 }
 
 type classicSkbCopy struct {
