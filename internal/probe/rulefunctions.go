@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/cilium/ebpf/link"
 
@@ -72,19 +73,29 @@ func RulePrograms(filters kernel.PacketFilters) []string {
 	return names
 }
 
-// attachRules attaches to those of the functions whose module is loaded.
+// attachRules attaches to those of the functions whose module is loaded: all at
+// once, for a single kprobe is slow and mostly waits.
 func (a *Attachment) attachRules(objects *bpf.Objects, backend Backend, filters kernel.PacketFilters) error {
-	for _, f := range ruleFunctions(filters) {
-		links, err := attachRule(objects, backend, f)
-		a.ends = append(a.ends, links...)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrInvalid) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("attach to %s, which tells rules: %w", f.function, err)
+	functions := ruleFunctions(filters)
+	links, errs := make([][]link.Link, len(functions)), make([]error, len(functions))
+	var wg sync.WaitGroup
+	for i, f := range functions {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			links[i], errs[i] = attachRule(objects, backend, f)
+		}()
+	}
+	wg.Wait()
+	for i, f := range functions {
+		a.ends = append(a.ends, links[i]...)
+		if err := errs[i]; errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrInvalid) {
+			errs[i] = nil
+		} else if err != nil {
+			errs[i] = fmt.Errorf("attach to %s, which tells rules: %w", f.function, err)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // attachRule attaches to the entry and, where that is wanted, to the return of a
