@@ -13,6 +13,14 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type classicAwaitedVerdict struct {
+	_     structs.HostLayout
+	Skb   uint64
+	Expr  uint64
+	Regs  uint64
+	Stack uint64
+}
+
 type classicCallerRecord struct {
 	_        structs.HostLayout
 	Kind     uint8
@@ -37,6 +45,35 @@ type classicCloneRecord struct {
 	Skb      uint64
 	Parent   uint64
 	AtMonoNs uint64
+}
+
+type classicConntrackRecord struct {
+	_        structs.HostLayout
+	Kind     uint8
+	Info     uint8
+	Cpu      uint16
+	Tid      uint32
+	Journey  uint64
+	Skb      uint64
+	AtMonoNs uint64
+	Status   uint32
+	Mark     uint32
+	Zone     uint16
+	TcpState uint8
+	Pad      [5]uint8
+	Original classicConntrackTuple
+	Reply    classicConntrackTuple
+}
+
+type classicConntrackTuple struct {
+	_               structs.HostLayout
+	Source          [16]uint8
+	SourcePort      uint16
+	Family          uint16
+	Destination     [16]uint8
+	DestinationPort uint16
+	Protocol        uint8
+	Direction       uint8
 }
 
 type classicCpuState struct {
@@ -243,7 +280,38 @@ type classicProbeSettings struct {
 	Interface    [16]uint8
 	Callees      uint8
 	HasTunnel    uint8
-	Pad          [2]uint8
+	HasRules     uint8
+	XtPrivFirst  uint8
+}
+
+type classicRuleRecord struct {
+	_        structs.HostLayout
+	Kind     uint8
+	What     uint8
+	Cpu      uint16
+	Tid      uint32
+	Journey  uint64
+	Skb      uint64
+	AtMonoNs uint64
+	Handle   uint64
+	Family   uint8
+	Hook     uint8
+	Pad      [6]uint8
+	Table    [64]uint8
+	Chain    [64]uint8
+}
+
+type classicRuleWalk struct {
+	_       structs.HostLayout
+	Journey uint64
+	Base    uint64
+	Unsure  uint64
+	Count   uint32
+	Kind    uint8
+	Told    uint8
+	Family  uint8
+	Hook    uint8
+	Chains  [4]uint64
 }
 
 type classicRunScratch struct {
@@ -314,87 +382,101 @@ type classicTrackedSkb struct {
 	Entered     uint32
 	Tid         uint32
 	Mark        uint32
+	Nfct        uint64
+	NfctStatus  uint32
+	Pad         uint32
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	classicMapBuffers          = "buffers"
-	classicMapCpuStates        = "cpu_states"
-	classicMapFieldRooms       = "field_rooms"
-	classicMapLastSkbs         = "last_skbs"
-	classicMapNotes            = "notes"
-	classicMapOpenFrames       = "open_frames"
-	classicMapOpenRuns         = "open_runs"
-	classicMapOwnFlows         = "own_flows"
-	classicMapOwners           = "owners"
-	classicMapRing             = "ring"
-	classicMapRunScratches     = "run_scratches"
-	classicMapSkbCopies        = "skb_copies"
-	classicMapSlots            = "slots"
-	classicMapTracked          = "tracked"
-	classicProgCallee          = "callee"
-	classicProgClones0         = "clones_0"
-	classicProgConsumeSkb      = "consume_skb"
-	classicProgDerives0        = "derives_0"
-	classicProgDerivesFirst1   = "derives_first_1"
-	classicProgEndDeferred     = "end_deferred"
-	classicProgEndFreed        = "end_freed"
-	classicProgEndMerged       = "end_merged"
-	classicProgEvict           = "evict"
-	classicProgForgetBuffer    = "forget_buffer"
-	classicProgGathers1        = "gathers_1"
-	classicProgIndirect0       = "indirect_0"
-	classicProgIndirect1       = "indirect_1"
-	classicProgIndirect2       = "indirect_2"
-	classicProgIndirect3       = "indirect_3"
-	classicProgIndirect4       = "indirect_4"
-	classicProgIndirect5       = "indirect_5"
-	classicProgKfreeSkb        = "kfree_skb"
-	classicProgLeave           = "leave"
-	classicProgMergesTrue1     = "merges_true_1"
-	classicProgMergesZero1     = "merges_zero_1"
-	classicProgNoStart0        = "no_start_0"
-	classicProgNoStart1        = "no_start_1"
-	classicProgNoStart2        = "no_start_2"
-	classicProgNoStart3        = "no_start_3"
-	classicProgNoStart4        = "no_start_4"
-	classicProgNoStart5        = "no_start_5"
-	classicProgPlain0          = "plain_0"
-	classicProgPlain1          = "plain_1"
-	classicProgPlain2          = "plain_2"
-	classicProgPlain3          = "plain_3"
-	classicProgPlain4          = "plain_4"
-	classicProgPlain5          = "plain_5"
-	classicProgRunLeave        = "run_leave"
-	classicProgSkbCopied       = "skb_copied"
-	classicProgSock1           = "sock_1"
-	classicProgSocketChild     = "socket_child"
-	classicProgSocketGone      = "socket_gone"
-	classicProgSocketUsed      = "socket_used"
-	classicProgTcEnter         = "tc_enter"
-	classicProgXdpEnter        = "xdp_enter"
-	classicVarCallerRecordType = "caller_record_type"
-	classicVarCloneRecordType  = "clone_record_type"
-	classicVarEndRecordType    = "end_record_type"
-	classicVarExtras           = "extras"
-	classicVarFactsRecordType  = "facts_record_type"
-	classicVarFieldsRecordType = "fields_record_type"
-	classicVarFrameRecordType  = "frame_record_type"
-	classicVarLinkRecordType   = "link_record_type"
-	classicVarLive             = "live"
-	classicVarNoted            = "noted"
-	classicVarOpenCount        = "open_count"
-	classicVarOpenRunCount     = "open_run_count"
-	classicVarOwnerRecordType  = "owner_record_type"
-	classicVarOwnerSettings    = "owner_settings"
-	classicVarSettings         = "settings"
-	classicVarShedMonoNs       = "shed_mono_ns"
-	classicVarStackRecordType  = "stack_record_type"
-	classicVarTraceXdp         = "trace_xdp"
-	classicVarTracedFunc       = "traced_func"
-	classicVarWaitingBuffers   = "waiting_buffers"
+	classicMapAwaitedVerdicts     = "awaited_verdicts"
+	classicMapBuffers             = "buffers"
+	classicMapCpuStates           = "cpu_states"
+	classicMapFieldRooms          = "field_rooms"
+	classicMapLastSkbs            = "last_skbs"
+	classicMapNotes               = "notes"
+	classicMapOpenFrames          = "open_frames"
+	classicMapOpenRuns            = "open_runs"
+	classicMapOwnFlows            = "own_flows"
+	classicMapOwners              = "owners"
+	classicMapRing                = "ring"
+	classicMapRuleWalks           = "rule_walks"
+	classicMapRunScratches        = "run_scratches"
+	classicMapSkbCopies           = "skb_copies"
+	classicMapSlots               = "slots"
+	classicMapTracked             = "tracked"
+	classicProgCallee             = "callee"
+	classicProgClones0            = "clones_0"
+	classicProgConsumeSkb         = "consume_skb"
+	classicProgDerives0           = "derives_0"
+	classicProgDerivesFirst1      = "derives_first_1"
+	classicProgEndDeferred        = "end_deferred"
+	classicProgEndFreed           = "end_freed"
+	classicProgEndMerged          = "end_merged"
+	classicProgEvict              = "evict"
+	classicProgForgetBuffer       = "forget_buffer"
+	classicProgGathers1           = "gathers_1"
+	classicProgIndirect0          = "indirect_0"
+	classicProgIndirect1          = "indirect_1"
+	classicProgIndirect2          = "indirect_2"
+	classicProgIndirect3          = "indirect_3"
+	classicProgIndirect4          = "indirect_4"
+	classicProgIndirect5          = "indirect_5"
+	classicProgKfreeSkb           = "kfree_skb"
+	classicProgLeave              = "leave"
+	classicProgMergesTrue1        = "merges_true_1"
+	classicProgMergesZero1        = "merges_zero_1"
+	classicProgNfChain            = "nf_chain"
+	classicProgNfEvaluated        = "nf_evaluated"
+	classicProgNfLookup           = "nf_lookup"
+	classicProgNfReject           = "nf_reject"
+	classicProgNfTable            = "nf_table"
+	classicProgNfTarget           = "nf_target"
+	classicProgNfVerdict          = "nf_verdict"
+	classicProgNoStart0           = "no_start_0"
+	classicProgNoStart1           = "no_start_1"
+	classicProgNoStart2           = "no_start_2"
+	classicProgNoStart3           = "no_start_3"
+	classicProgNoStart4           = "no_start_4"
+	classicProgNoStart5           = "no_start_5"
+	classicProgPlain0             = "plain_0"
+	classicProgPlain1             = "plain_1"
+	classicProgPlain2             = "plain_2"
+	classicProgPlain3             = "plain_3"
+	classicProgPlain4             = "plain_4"
+	classicProgPlain5             = "plain_5"
+	classicProgRunLeave           = "run_leave"
+	classicProgSkbCopied          = "skb_copied"
+	classicProgSock1              = "sock_1"
+	classicProgSocketChild        = "socket_child"
+	classicProgSocketGone         = "socket_gone"
+	classicProgSocketUsed         = "socket_used"
+	classicProgTcEnter            = "tc_enter"
+	classicProgXdpEnter           = "xdp_enter"
+	classicVarCallerRecordType    = "caller_record_type"
+	classicVarCloneRecordType     = "clone_record_type"
+	classicVarConntrackRecordType = "conntrack_record_type"
+	classicVarEndRecordType       = "end_record_type"
+	classicVarExtras              = "extras"
+	classicVarFactsRecordType     = "facts_record_type"
+	classicVarFieldsRecordType    = "fields_record_type"
+	classicVarFrameRecordType     = "frame_record_type"
+	classicVarLinkRecordType      = "link_record_type"
+	classicVarLive                = "live"
+	classicVarNoted               = "noted"
+	classicVarOpenCount           = "open_count"
+	classicVarOpenRunCount        = "open_run_count"
+	classicVarOwnerRecordType     = "owner_record_type"
+	classicVarOwnerSettings       = "owner_settings"
+	classicVarRuleRecordType      = "rule_record_type"
+	classicVarSettings            = "settings"
+	classicVarShedMonoNs          = "shed_mono_ns"
+	classicVarStackRecordType     = "stack_record_type"
+	classicVarTraceXdp            = "trace_xdp"
+	classicVarTracedFunc          = "traced_func"
+	classicVarWaitingBuffers      = "waiting_buffers"
 )
 
 // loadClassic returns the embedded CollectionSpec for classic.
@@ -460,6 +542,13 @@ type classicProgramSpecs struct {
 	Leave         *ebpf.ProgramSpec `ebpf:"leave"`
 	MergesTrue1   *ebpf.ProgramSpec `ebpf:"merges_true_1"`
 	MergesZero1   *ebpf.ProgramSpec `ebpf:"merges_zero_1"`
+	NfChain       *ebpf.ProgramSpec `ebpf:"nf_chain"`
+	NfEvaluated   *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
+	NfLookup      *ebpf.ProgramSpec `ebpf:"nf_lookup"`
+	NfReject      *ebpf.ProgramSpec `ebpf:"nf_reject"`
+	NfTable       *ebpf.ProgramSpec `ebpf:"nf_table"`
+	NfTarget      *ebpf.ProgramSpec `ebpf:"nf_target"`
+	NfVerdict     *ebpf.ProgramSpec `ebpf:"nf_verdict"`
 	NoStart0      *ebpf.ProgramSpec `ebpf:"no_start_0"`
 	NoStart1      *ebpf.ProgramSpec `ebpf:"no_start_1"`
 	NoStart2      *ebpf.ProgramSpec `ebpf:"no_start_2"`
@@ -486,46 +575,50 @@ type classicProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicMapSpecs struct {
-	Buffers      *ebpf.MapSpec `ebpf:"buffers"`
-	CpuStates    *ebpf.MapSpec `ebpf:"cpu_states"`
-	FieldRooms   *ebpf.MapSpec `ebpf:"field_rooms"`
-	LastSkbs     *ebpf.MapSpec `ebpf:"last_skbs"`
-	Notes        *ebpf.MapSpec `ebpf:"notes"`
-	OpenFrames   *ebpf.MapSpec `ebpf:"open_frames"`
-	OpenRuns     *ebpf.MapSpec `ebpf:"open_runs"`
-	OwnFlows     *ebpf.MapSpec `ebpf:"own_flows"`
-	Owners       *ebpf.MapSpec `ebpf:"owners"`
-	Ring         *ebpf.MapSpec `ebpf:"ring"`
-	RunScratches *ebpf.MapSpec `ebpf:"run_scratches"`
-	SkbCopies    *ebpf.MapSpec `ebpf:"skb_copies"`
-	Slots        *ebpf.MapSpec `ebpf:"slots"`
-	Tracked      *ebpf.MapSpec `ebpf:"tracked"`
+	AwaitedVerdicts *ebpf.MapSpec `ebpf:"awaited_verdicts"`
+	Buffers         *ebpf.MapSpec `ebpf:"buffers"`
+	CpuStates       *ebpf.MapSpec `ebpf:"cpu_states"`
+	FieldRooms      *ebpf.MapSpec `ebpf:"field_rooms"`
+	LastSkbs        *ebpf.MapSpec `ebpf:"last_skbs"`
+	Notes           *ebpf.MapSpec `ebpf:"notes"`
+	OpenFrames      *ebpf.MapSpec `ebpf:"open_frames"`
+	OpenRuns        *ebpf.MapSpec `ebpf:"open_runs"`
+	OwnFlows        *ebpf.MapSpec `ebpf:"own_flows"`
+	Owners          *ebpf.MapSpec `ebpf:"owners"`
+	Ring            *ebpf.MapSpec `ebpf:"ring"`
+	RuleWalks       *ebpf.MapSpec `ebpf:"rule_walks"`
+	RunScratches    *ebpf.MapSpec `ebpf:"run_scratches"`
+	SkbCopies       *ebpf.MapSpec `ebpf:"skb_copies"`
+	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Tracked         *ebpf.MapSpec `ebpf:"tracked"`
 }
 
 // classicVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicVariableSpecs struct {
-	CallerRecordType *ebpf.VariableSpec `ebpf:"caller_record_type"`
-	CloneRecordType  *ebpf.VariableSpec `ebpf:"clone_record_type"`
-	EndRecordType    *ebpf.VariableSpec `ebpf:"end_record_type"`
-	Extras           *ebpf.VariableSpec `ebpf:"extras"`
-	FactsRecordType  *ebpf.VariableSpec `ebpf:"facts_record_type"`
-	FieldsRecordType *ebpf.VariableSpec `ebpf:"fields_record_type"`
-	FrameRecordType  *ebpf.VariableSpec `ebpf:"frame_record_type"`
-	LinkRecordType   *ebpf.VariableSpec `ebpf:"link_record_type"`
-	Live             *ebpf.VariableSpec `ebpf:"live"`
-	Noted            *ebpf.VariableSpec `ebpf:"noted"`
-	OpenCount        *ebpf.VariableSpec `ebpf:"open_count"`
-	OpenRunCount     *ebpf.VariableSpec `ebpf:"open_run_count"`
-	OwnerRecordType  *ebpf.VariableSpec `ebpf:"owner_record_type"`
-	OwnerSettings    *ebpf.VariableSpec `ebpf:"owner_settings"`
-	Settings         *ebpf.VariableSpec `ebpf:"settings"`
-	ShedMonoNs       *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
-	StackRecordType  *ebpf.VariableSpec `ebpf:"stack_record_type"`
-	TraceXdp         *ebpf.VariableSpec `ebpf:"trace_xdp"`
-	TracedFunc       *ebpf.VariableSpec `ebpf:"traced_func"`
-	WaitingBuffers   *ebpf.VariableSpec `ebpf:"waiting_buffers"`
+	CallerRecordType    *ebpf.VariableSpec `ebpf:"caller_record_type"`
+	CloneRecordType     *ebpf.VariableSpec `ebpf:"clone_record_type"`
+	ConntrackRecordType *ebpf.VariableSpec `ebpf:"conntrack_record_type"`
+	EndRecordType       *ebpf.VariableSpec `ebpf:"end_record_type"`
+	Extras              *ebpf.VariableSpec `ebpf:"extras"`
+	FactsRecordType     *ebpf.VariableSpec `ebpf:"facts_record_type"`
+	FieldsRecordType    *ebpf.VariableSpec `ebpf:"fields_record_type"`
+	FrameRecordType     *ebpf.VariableSpec `ebpf:"frame_record_type"`
+	LinkRecordType      *ebpf.VariableSpec `ebpf:"link_record_type"`
+	Live                *ebpf.VariableSpec `ebpf:"live"`
+	Noted               *ebpf.VariableSpec `ebpf:"noted"`
+	OpenCount           *ebpf.VariableSpec `ebpf:"open_count"`
+	OpenRunCount        *ebpf.VariableSpec `ebpf:"open_run_count"`
+	OwnerRecordType     *ebpf.VariableSpec `ebpf:"owner_record_type"`
+	OwnerSettings       *ebpf.VariableSpec `ebpf:"owner_settings"`
+	RuleRecordType      *ebpf.VariableSpec `ebpf:"rule_record_type"`
+	Settings            *ebpf.VariableSpec `ebpf:"settings"`
+	ShedMonoNs          *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
+	StackRecordType     *ebpf.VariableSpec `ebpf:"stack_record_type"`
+	TraceXdp            *ebpf.VariableSpec `ebpf:"trace_xdp"`
+	TracedFunc          *ebpf.VariableSpec `ebpf:"traced_func"`
+	WaitingBuffers      *ebpf.VariableSpec `ebpf:"waiting_buffers"`
 }
 
 // classicObjects contains all objects after they have been loaded into the kernel.
@@ -548,24 +641,27 @@ func (o *classicObjects) Close() error {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicMaps struct {
-	Buffers      *ebpf.Map `ebpf:"buffers"`
-	CpuStates    *ebpf.Map `ebpf:"cpu_states"`
-	FieldRooms   *ebpf.Map `ebpf:"field_rooms"`
-	LastSkbs     *ebpf.Map `ebpf:"last_skbs"`
-	Notes        *ebpf.Map `ebpf:"notes"`
-	OpenFrames   *ebpf.Map `ebpf:"open_frames"`
-	OpenRuns     *ebpf.Map `ebpf:"open_runs"`
-	OwnFlows     *ebpf.Map `ebpf:"own_flows"`
-	Owners       *ebpf.Map `ebpf:"owners"`
-	Ring         *ebpf.Map `ebpf:"ring"`
-	RunScratches *ebpf.Map `ebpf:"run_scratches"`
-	SkbCopies    *ebpf.Map `ebpf:"skb_copies"`
-	Slots        *ebpf.Map `ebpf:"slots"`
-	Tracked      *ebpf.Map `ebpf:"tracked"`
+	AwaitedVerdicts *ebpf.Map `ebpf:"awaited_verdicts"`
+	Buffers         *ebpf.Map `ebpf:"buffers"`
+	CpuStates       *ebpf.Map `ebpf:"cpu_states"`
+	FieldRooms      *ebpf.Map `ebpf:"field_rooms"`
+	LastSkbs        *ebpf.Map `ebpf:"last_skbs"`
+	Notes           *ebpf.Map `ebpf:"notes"`
+	OpenFrames      *ebpf.Map `ebpf:"open_frames"`
+	OpenRuns        *ebpf.Map `ebpf:"open_runs"`
+	OwnFlows        *ebpf.Map `ebpf:"own_flows"`
+	Owners          *ebpf.Map `ebpf:"owners"`
+	Ring            *ebpf.Map `ebpf:"ring"`
+	RuleWalks       *ebpf.Map `ebpf:"rule_walks"`
+	RunScratches    *ebpf.Map `ebpf:"run_scratches"`
+	SkbCopies       *ebpf.Map `ebpf:"skb_copies"`
+	Slots           *ebpf.Map `ebpf:"slots"`
+	Tracked         *ebpf.Map `ebpf:"tracked"`
 }
 
 func (m *classicMaps) Close() error {
 	return _ClassicClose(
+		m.AwaitedVerdicts,
 		m.Buffers,
 		m.CpuStates,
 		m.FieldRooms,
@@ -576,6 +672,7 @@ func (m *classicMaps) Close() error {
 		m.OwnFlows,
 		m.Owners,
 		m.Ring,
+		m.RuleWalks,
 		m.RunScratches,
 		m.SkbCopies,
 		m.Slots,
@@ -587,26 +684,28 @@ func (m *classicMaps) Close() error {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicVariables struct {
-	CallerRecordType *ebpf.Variable `ebpf:"caller_record_type"`
-	CloneRecordType  *ebpf.Variable `ebpf:"clone_record_type"`
-	EndRecordType    *ebpf.Variable `ebpf:"end_record_type"`
-	Extras           *ebpf.Variable `ebpf:"extras"`
-	FactsRecordType  *ebpf.Variable `ebpf:"facts_record_type"`
-	FieldsRecordType *ebpf.Variable `ebpf:"fields_record_type"`
-	FrameRecordType  *ebpf.Variable `ebpf:"frame_record_type"`
-	LinkRecordType   *ebpf.Variable `ebpf:"link_record_type"`
-	Live             *ebpf.Variable `ebpf:"live"`
-	Noted            *ebpf.Variable `ebpf:"noted"`
-	OpenCount        *ebpf.Variable `ebpf:"open_count"`
-	OpenRunCount     *ebpf.Variable `ebpf:"open_run_count"`
-	OwnerRecordType  *ebpf.Variable `ebpf:"owner_record_type"`
-	OwnerSettings    *ebpf.Variable `ebpf:"owner_settings"`
-	Settings         *ebpf.Variable `ebpf:"settings"`
-	ShedMonoNs       *ebpf.Variable `ebpf:"shed_mono_ns"`
-	StackRecordType  *ebpf.Variable `ebpf:"stack_record_type"`
-	TraceXdp         *ebpf.Variable `ebpf:"trace_xdp"`
-	TracedFunc       *ebpf.Variable `ebpf:"traced_func"`
-	WaitingBuffers   *ebpf.Variable `ebpf:"waiting_buffers"`
+	CallerRecordType    *ebpf.Variable `ebpf:"caller_record_type"`
+	CloneRecordType     *ebpf.Variable `ebpf:"clone_record_type"`
+	ConntrackRecordType *ebpf.Variable `ebpf:"conntrack_record_type"`
+	EndRecordType       *ebpf.Variable `ebpf:"end_record_type"`
+	Extras              *ebpf.Variable `ebpf:"extras"`
+	FactsRecordType     *ebpf.Variable `ebpf:"facts_record_type"`
+	FieldsRecordType    *ebpf.Variable `ebpf:"fields_record_type"`
+	FrameRecordType     *ebpf.Variable `ebpf:"frame_record_type"`
+	LinkRecordType      *ebpf.Variable `ebpf:"link_record_type"`
+	Live                *ebpf.Variable `ebpf:"live"`
+	Noted               *ebpf.Variable `ebpf:"noted"`
+	OpenCount           *ebpf.Variable `ebpf:"open_count"`
+	OpenRunCount        *ebpf.Variable `ebpf:"open_run_count"`
+	OwnerRecordType     *ebpf.Variable `ebpf:"owner_record_type"`
+	OwnerSettings       *ebpf.Variable `ebpf:"owner_settings"`
+	RuleRecordType      *ebpf.Variable `ebpf:"rule_record_type"`
+	Settings            *ebpf.Variable `ebpf:"settings"`
+	ShedMonoNs          *ebpf.Variable `ebpf:"shed_mono_ns"`
+	StackRecordType     *ebpf.Variable `ebpf:"stack_record_type"`
+	TraceXdp            *ebpf.Variable `ebpf:"trace_xdp"`
+	TracedFunc          *ebpf.Variable `ebpf:"traced_func"`
+	WaitingBuffers      *ebpf.Variable `ebpf:"waiting_buffers"`
 }
 
 // classicPrograms contains all programs after they have been loaded into the kernel.
@@ -634,6 +733,13 @@ type classicPrograms struct {
 	Leave         *ebpf.Program `ebpf:"leave"`
 	MergesTrue1   *ebpf.Program `ebpf:"merges_true_1"`
 	MergesZero1   *ebpf.Program `ebpf:"merges_zero_1"`
+	NfChain       *ebpf.Program `ebpf:"nf_chain"`
+	NfEvaluated   *ebpf.Program `ebpf:"nf_evaluated"`
+	NfLookup      *ebpf.Program `ebpf:"nf_lookup"`
+	NfReject      *ebpf.Program `ebpf:"nf_reject"`
+	NfTable       *ebpf.Program `ebpf:"nf_table"`
+	NfTarget      *ebpf.Program `ebpf:"nf_target"`
+	NfVerdict     *ebpf.Program `ebpf:"nf_verdict"`
 	NoStart0      *ebpf.Program `ebpf:"no_start_0"`
 	NoStart1      *ebpf.Program `ebpf:"no_start_1"`
 	NoStart2      *ebpf.Program `ebpf:"no_start_2"`
@@ -679,6 +785,13 @@ func (p *classicPrograms) Close() error {
 		p.Leave,
 		p.MergesTrue1,
 		p.MergesZero1,
+		p.NfChain,
+		p.NfEvaluated,
+		p.NfLookup,
+		p.NfReject,
+		p.NfTable,
+		p.NfTarget,
+		p.NfVerdict,
 		p.NoStart0,
 		p.NoStart1,
 		p.NoStart2,

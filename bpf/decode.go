@@ -18,6 +18,9 @@ const (
 	ownerRecordBytes = 72
 	blockRecordBytes = 136
 	linkRecordBytes  = 56
+
+	conntrackRecordBytes = 128
+	ruleRecordBytes      = 176
 )
 
 // ErrRecord is wrapped by every error of Decode: bytes that are no record.
@@ -59,6 +62,10 @@ func Decode(raw []byte, ev *event.Event) error {
 		decodeLink((*[linkRecordBytes]byte)(raw), &ev.Link)
 	case event.KindOwner:
 		decodeOwner((*[ownerRecordBytes]byte)(raw), &ev.Owner)
+	case event.KindConntrack:
+		decodeConntrack((*[conntrackRecordBytes]byte)(raw), &ev.Conntrack)
+	case event.KindRule:
+		decodeRule((*[ruleRecordBytes]byte)(raw), &ev.Rule)
 	default: // recordBytes knows it
 		decodeBlock((*[blockRecordBytes]byte)(raw), &ev.Block)
 	}
@@ -82,6 +89,10 @@ func recordBytes(kind event.Kind) int {
 		return blockRecordBytes
 	case event.KindLink:
 		return linkRecordBytes
+	case event.KindConntrack:
+		return conntrackRecordBytes
+	case event.KindRule:
+		return ruleRecordBytes
 	}
 	return 0
 }

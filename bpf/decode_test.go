@@ -116,6 +116,44 @@ func recordCases() []recordCase {
 				Cgroup: 8, TGID: 9, Comm: [16]byte{10, 15: 11},
 			}},
 		},
+		{
+			name: "conntrack",
+			record: classicConntrackRecord{
+				Kind: 11, Info: 3, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Status: 7, Mark: 8, Zone: 9, TcpState: 10,
+				Original: classicConntrackTuple{
+					Source: [16]uint8{11, 15: 12}, SourcePort: 0x0d00, Family: 10,
+					Destination: [16]uint8{14, 15: 15}, DestinationPort: 0x1000, Protocol: 17,
+				},
+				Reply: classicConntrackTuple{
+					Source: [16]uint8{18}, SourcePort: 0x1300, Family: 10,
+					Destination: [16]uint8{20}, DestinationPort: 0x1501, Protocol: 17, Direction: 1,
+				},
+			},
+			want: event.Event{Kind: event.KindConntrack, Conntrack: event.Conntrack{
+				Info: event.ConntrackEstablishedReply, CPU: 2, Journey: 4, Skb: 5, AtMonoNs: 6, Status: 7, Mark: 8, Zone: 9,
+				TCPState: 10, Family: 6, Protocol: 17,
+				Original: event.Tuple{Source: [16]byte{11, 15: 12}, SourcePort: 13, Destination: [16]byte{14, 15: 15}, DestinationPort: 16},
+				Reply:    event.Tuple{Source: [16]byte{18}, SourcePort: 19, Destination: [16]byte{20}, DestinationPort: 0x115},
+			}},
+		},
+		{
+			name:   "conntrack without a tuple",
+			record: classicConntrackRecord{Kind: 11, Info: 7, Journey: 4, Skb: 5},
+			want: event.Event{Kind: event.KindConntrack, Conntrack: event.Conntrack{
+				Info: event.ConntrackUntracked, Journey: 4, Skb: 5,
+			}},
+		},
+		{
+			name: "rule",
+			record: classicRuleRecord{
+				Kind: 12, What: 1, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Handle: 7, Family: 8, Hook: 9,
+				Table: [64]uint8{10, 63: 11}, Chain: [64]uint8{12, 63: 13},
+			},
+			want: event.Event{Kind: event.KindRule, Rule: event.Rule{
+				What: event.RuleDrops, CPU: 2, Journey: 4, Skb: 5, AtMonoNs: 6, Handle: 7, Family: 8, Hook: 9,
+				Table: [64]byte{10, 63: 11}, Chain: [64]byte{12, 63: 13},
+			}},
+		},
 	}
 }
 

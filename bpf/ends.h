@@ -9,6 +9,7 @@
 #ifndef OTEL_KPROBE_ENDS_H
 #define OTEL_KPROBE_ENDS_H
 
+#include "netfilter.h"
 #include "track.h"
 #include <bpf/bpf_tracing.h>
 

@@ -12,6 +12,7 @@
 #define OTEL_KPROBE_FRAME_H
 
 #include "kin.h"
+#include "conntrack.h"
 #include "modes.h"
 #include "notes.h"
 #include "owner_send.h"
@@ -132,6 +133,7 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	tid = bpf_get_current_pid_tgid();
 	refresh_facts(cpu, state, &view, skb, tid);
 	refresh_owner(state, skb, sock_of(ctx, mode, view.sock));
+	refresh_conntrack(state, view.nfct, skb);
 	now = bpf_ktime_get_ns();
 	state->seen_mono_ns = now;
 	state->entered++;

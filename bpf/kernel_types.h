@@ -65,6 +65,7 @@ struct sk_buff {
 	struct sk_buff *next;
 	struct net_device *dev;
 	struct sock *sk;
+	unsigned long _nfct; /* with CONFIG_NF_CONNTRACK */
 	unsigned int len;
 	unsigned int data_len;
 	__u32 mark;

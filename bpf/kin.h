@@ -37,7 +37,11 @@ static __always_inline void join_journey(struct cpu_state *cpu, const struct kin
 	struct clone_record *clone;
 
 	state.journey = list->journey;
-	state.sock = known ? known->sock : 0;
+	if (known) { /* a copy is of the same socket and connection, and begins with no record of it */
+		state.sock = known->sock;
+		state.nfct = known->nfct;
+		state.nfct_status = known->nfct_status;
+	}
 	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
 		if (!bpf_map_lookup_elem(&tracked, &skb))
 			cpu->tracked_full++;

@@ -39,8 +39,8 @@ type Options struct {
 	Programs []string // names of the programs to load; the others never reach the kernel
 	// AttachType of the probe programs: AttachTraceKprobeSession,
 	// AttachTraceKprobeMulti, or AttachNone for single kprobes. With Session,
-	// the programs that end tracking, and those that note the users of sockets,
-	// get AttachTraceKprobeMulti.
+	// the programs that end tracking, tell rules, or note the users of sockets get
+	// AttachTraceKprobeMulti.
 	AttachType ebpf.AttachType
 	RingBytes  int // a power of two and a multiple of the page size
 	CPUs       int // possible CPUs
@@ -54,6 +54,10 @@ type Options struct {
 	HasFuncIP  bool // bpf_get_func_ip works in this program type
 	HasReason  bool // tracepoint kfree_skb has the argument reason
 	Owner      OwnerFilter
+	// HasRules says that programs that tell rules are among Programs.
+	HasRules bool
+	// XTPrivFirst is kernel.PacketFilters.PrivFirst.
+	XTPrivFirst bool
 	// KfuncIDs maps the kfuncs that the session object calls to their BTF ids
 	// in vmlinux. They are bound by name alone, because the session kfuncs
 	// changed their prototype: https://git.kernel.org/torvalds/c/8fe4dc4f6456
@@ -65,6 +69,8 @@ type Options struct {
 	Tunnel      bool // follow only packets of whose tunnel's content Filter knows more
 	TraceTC     bool // NewRunTracer will be asked for tc programs
 	TraceXDP    bool // … for XDP programs; follows packets from before they have an skb
+	// ModuleTypes are those of kernel modules that are read too: nf_tables.
+	ModuleTypes []*btf.Spec
 	// Filter replaces the bodies of filter_l2 and filter_l3, and with Tunnel those of
 	// tunnel_l2 and tunnel_l3.
 	Filter func(*ebpf.CollectionSpec) error
@@ -93,7 +99,7 @@ func Load(o Options) (*Objects, error) {
 		return nil, err
 	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		Programs: ebpf.ProgramOptions{KernelTypes: o.KernelTypes},
+		Programs: ebpf.ProgramOptions{KernelTypes: o.KernelTypes, ExtraRelocationTargets: o.ModuleTypes},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load BPF programs: %w", err)
@@ -138,6 +144,9 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
+	if !o.HasRules {
+		spec.Maps["rule_walks"].MaxEntries = 1 // named by code that never runs
+	}
 	spec.Maps["slots"].MaxEntries = uint32(slotsPerCPU * o.CPUs)
 	if !o.Callees {
 		spec.Maps["notes"].MaxEntries = 1 // never used
@@ -163,7 +172,8 @@ func keepPrograms(spec *ebpf.CollectionSpec, o Options) error {
 			continue
 		}
 		program.AttachType = o.AttachType
-		if (strings.HasPrefix(name, "end_") || strings.HasPrefix(name, "socket_")) && o.AttachType == ebpf.AttachTraceKprobeSession {
+		alone := strings.HasPrefix(name, "end_") || strings.HasPrefix(name, "socket_") || strings.HasPrefix(name, "nf_")
+		if alone && o.AttachType == ebpf.AttachTraceKprobeSession {
 			program.AttachType = ebpf.AttachTraceKprobeMulti
 		}
 	}
@@ -206,6 +216,8 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 		EntryOnly:    flag(o.EntryOnly),
 		Callees:      flag(o.Callees),
 		HasTunnel:    flag(o.Tunnel),
+		HasRules:     flag(o.HasRules),
+		XtPrivFirst:  flag(o.XTPrivFirst),
 	}
 	if o.Kind == Session {
 		var err error

@@ -92,8 +92,10 @@ func TestKeepPrograms(t *testing.T) {
 	}{
 		{
 			"session", Session, ebpf.AttachTraceKprobeSession,
-			[]string{ProgramProbe, ProgramEndFreed, ProgramKfreeSkb},
+			[]string{ProgramProbe, ProgramEndFreed, ProgramKfreeSkb, ProgramRuleVerdict},
 			map[string]ebpf.AttachType{
+				ProgramRuleVerdict: ebpf.AttachTraceKprobeMulti,
+
 				ProgramProbe:    ebpf.AttachTraceKprobeSession,
 				ProgramEndFreed: ebpf.AttachTraceKprobeMulti,
 				ProgramKfreeSkb: ebpf.AttachNone,
@@ -164,6 +166,7 @@ func TestApplySettings(t *testing.T) {
 	o := Options{
 		Kind: Session, RingBytes: 1 << 20, NetNS: 7, Mark: 0xabcd, MarkMask: 0xff00, Interface: "a-name-of-15-by",
 		EntryOnly: true, HasFuncIP: true, HasReason: true, KernelTypes: kernelTypes(t),
+		HasRules: true, XTPrivFirst: true,
 	}
 	spec, err := loadSession()
 	if err != nil {
@@ -178,7 +181,7 @@ func TestApplySettings(t *testing.T) {
 	}
 	want := classicProbeSettings{
 		Netns: 7, Mark: 0xab00, MarkMask: 0xff00, WakeupBytes: 1 << 18, ShedBytes: 1 << 19, HasInterface: 1, HasFuncIp: 1,
-		HasReason: 1, EntryOnly: 1, SkBuffId: 1, RawBytesId: 2,
+		HasReason: 1, EntryOnly: 1, SkBuffId: 1, RawBytesId: 2, HasRules: 1, XtPrivFirst: 1,
 	}
 	copy(want.Interface[:], "a-name-of-15-by")
 	if got != want {

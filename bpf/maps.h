@@ -30,6 +30,9 @@ struct tracked_skb {
 	u32 entered;
 	u32 tid;
 	u32 mark;
+	u64 nfct;        /* sk_buff's when it was last sent */
+	u32 nfct_status; /* the connection's status then */
+	u32 pad;
 };
 
 struct {

@@ -20,6 +20,19 @@ const (
 	ProgramSocketGone  = "socket_gone"  // … that destroys its first argument, a socket
 )
 
+// The programs that tell which rule of a packet filter dropped a packet;
+// netfilter.h defines them.
+const (
+	ProgramRuleChain   = "nf_chain"   // nft_do_chain: a hook's rules are entered
+	ProgramRuleVerdict = "nf_verdict" // nft_immediate_eval
+	ProgramRuleReject  = "nf_reject"  // nft_reject_inet_eval and its kin
+	ProgramRuleLookup  = "nf_lookup"  // nft_lookup_eval: a verdict may come out of a map
+	ProgramRuleTarget  = "nf_target"  // targets of iptables-nft
+	ProgramRuleTable   = "nf_table"   // ipt_do_table and its kin
+
+	ProgramRuleEvaluated = "nf_evaluated" // return of what ProgramRuleLookup and ProgramRuleTarget see
+)
+
 // ProbeProgram names the Classic program for a function whose skb is the register
 // argument arg (0-based, below 6).
 func ProbeProgram(arg int, indirect, noStart bool, kin Kin) string {

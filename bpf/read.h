@@ -20,6 +20,7 @@ struct skb_view {
 	u64 data;
 	u64 dev;
 	u64 sock;
+	u64 nfct; /* connection and enum ip_conntrack_info, 0: none */
 	u32 len;
 	u32 data_len;
 	u32 mark;
@@ -101,6 +102,9 @@ static __always_inline void view_state(struct skb_view *view, u64 address)
 	view->dev = (u64)skb->dev;
 	view->sock = (u64)skb->sk;
 	view->mark = skb->mark;
+	view->nfct = 0;
+	if (bpf_core_field_exists(skb->_nfct))
+		view->nfct = skb->_nfct;
 }
 
 #else
@@ -161,6 +165,9 @@ static __always_inline void view_packet(struct skb_view *view, u64 address)
 	view->data = COPIED(copy->bytes, u64, data);
 	view->dev = COPIED(copy->bytes, u64, dev);
 	view->sock = COPIED(copy->bytes, u64, sk);
+	view->nfct = 0;
+	if (bpf_core_field_exists(struct sk_buff, _nfct))
+		view->nfct = COPIED(copy->bytes, u64, _nfct);
 	view->len = COPIED(copy->bytes, u32, len);
 	view->data_len = COPIED(copy->bytes, u32, data_len);
 	view->mark = COPIED(copy->bytes, u32, mark);

@@ -17,6 +17,8 @@ enum record_kind {
 	RECORD_END = 4,
 	RECORD_STACK = 9,
 	RECORD_FIELDS = 10,
+	RECORD_CONNTRACK = 11,
+	RECORD_RULE = 12,
 	RECORD_OWNER = 13,
 	RECORD_LINK = 14,
 };
@@ -35,6 +37,15 @@ enum facts_flag {
 	FACTS_PORTS = 1 << 2,
 	FACTS_ICMP = 1 << 3,
 	FACTS_LATE = 1 << 4, /* the packet's first functions may have been left out */
+};
+
+/* What struct rule_record says of the packet filter; its byte what. */
+enum rule_what {
+	RULE_DROPS = 1,  /* this rule's verdict is to drop; it is being carried out */
+	RULE_POLICY = 2, /* the packet was dropped, after this chain was the last entered: its policy */
+	RULE_SUSPECT = 3, /* … and this rule's verdict, the last, was not seen; no policy drops */
+	RULE_UNKNOWN = 4, /* … and a rule's verdict was not seen, or the policy would not drop */
+	RULE_TABLE = 5,  /* … after this table of iptables was the last entered */
 };
 
 /* Flags of struct stack_record and struct caller_record: one of them. */
@@ -232,6 +243,52 @@ struct owner_record {
 	__u32 tgid;
 	__u8 pad[4];
 	__u8 comm[16];
+};
+
+/* A tuple as struct nf_conntrack_tuple has it; ports in network order. */
+struct conntrack_tuple {
+	__u8 source[16];
+	__u16 source_port;
+	__u16 family; /* AF_INET, AF_INET6 */
+	__u8 destination[16];
+	__u16 destination_port; /* of ICMP: type, code */
+	__u8 protocol;
+	__u8 direction; /* 0 original, 1 reply */
+};
+
+/* The connection of a tracked skb, when it or its state has changed. */
+struct conntrack_record {
+	__u8 kind;
+	__u8 info; /* enum ip_conntrack_info */
+	__u16 cpu;
+	__u32 tid;
+	__u64 journey;
+	__u64 skb;
+	__u64 at_mono_ns;
+	__u32 status; /* enum ip_conntrack_status */
+	__u32 mark;
+	__u16 zone;
+	__u8 tcp_state;
+	__u8 pad[5];
+	struct conntrack_tuple original;
+	struct conntrack_tuple reply;
+};
+
+/* What of a packet filter dropped a tracked skb. Names are cut to 63 bytes. */
+struct rule_record {
+	__u8 kind;
+	__u8 what;
+	__u16 cpu;
+	__u32 tid;
+	__u64 journey;
+	__u64 skb;
+	__u64 at_mono_ns;
+	__u64 handle; /* of the rule, 0 unknown */
+	__u8 family;  /* NFPROTO_… */
+	__u8 hook;    /* hook number of the base chain or table */
+	__u8 pad[6];
+	__u8 table[64];
+	__u8 chain[64];
 };
 
 #endif

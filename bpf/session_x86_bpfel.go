@@ -42,6 +42,7 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	sessionMapAwaitedVerdicts    = "awaited_verdicts"
 	sessionMapBuffers            = "buffers"
 	sessionMapCpuStates          = "cpu_states"
 	sessionMapFieldRooms         = "field_rooms"
@@ -51,6 +52,7 @@ const (
 	sessionMapOwnFlows           = "own_flows"
 	sessionMapOwners             = "owners"
 	sessionMapRing               = "ring"
+	sessionMapRuleWalks          = "rule_walks"
 	sessionMapRunScratches       = "run_scratches"
 	sessionMapSlots              = "slots"
 	sessionMapTracked            = "tracked"
@@ -62,6 +64,13 @@ const (
 	sessionProgEvict             = "evict"
 	sessionProgForgetBuffer      = "forget_buffer"
 	sessionProgKfreeSkb          = "kfree_skb"
+	sessionProgNfChain           = "nf_chain"
+	sessionProgNfEvaluated       = "nf_evaluated"
+	sessionProgNfLookup          = "nf_lookup"
+	sessionProgNfReject          = "nf_reject"
+	sessionProgNfTable           = "nf_table"
+	sessionProgNfTarget          = "nf_target"
+	sessionProgNfVerdict         = "nf_verdict"
 	sessionProgProbe             = "probe"
 	sessionProgRunLeave          = "run_leave"
 	sessionProgSkbCopied         = "skb_copied"
@@ -137,6 +146,13 @@ type sessionProgramSpecs struct {
 	Evict        *ebpf.ProgramSpec `ebpf:"evict"`
 	ForgetBuffer *ebpf.ProgramSpec `ebpf:"forget_buffer"`
 	KfreeSkb     *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	NfChain      *ebpf.ProgramSpec `ebpf:"nf_chain"`
+	NfEvaluated  *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
+	NfLookup     *ebpf.ProgramSpec `ebpf:"nf_lookup"`
+	NfReject     *ebpf.ProgramSpec `ebpf:"nf_reject"`
+	NfTable      *ebpf.ProgramSpec `ebpf:"nf_table"`
+	NfTarget     *ebpf.ProgramSpec `ebpf:"nf_target"`
+	NfVerdict    *ebpf.ProgramSpec `ebpf:"nf_verdict"`
 	Probe        *ebpf.ProgramSpec `ebpf:"probe"`
 	RunLeave     *ebpf.ProgramSpec `ebpf:"run_leave"`
 	SkbCopied    *ebpf.ProgramSpec `ebpf:"skb_copied"`
@@ -151,18 +167,20 @@ type sessionProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionMapSpecs struct {
-	Buffers      *ebpf.MapSpec `ebpf:"buffers"`
-	CpuStates    *ebpf.MapSpec `ebpf:"cpu_states"`
-	FieldRooms   *ebpf.MapSpec `ebpf:"field_rooms"`
-	LastSkbs     *ebpf.MapSpec `ebpf:"last_skbs"`
-	Notes        *ebpf.MapSpec `ebpf:"notes"`
-	OpenRuns     *ebpf.MapSpec `ebpf:"open_runs"`
-	OwnFlows     *ebpf.MapSpec `ebpf:"own_flows"`
-	Owners       *ebpf.MapSpec `ebpf:"owners"`
-	Ring         *ebpf.MapSpec `ebpf:"ring"`
-	RunScratches *ebpf.MapSpec `ebpf:"run_scratches"`
-	Slots        *ebpf.MapSpec `ebpf:"slots"`
-	Tracked      *ebpf.MapSpec `ebpf:"tracked"`
+	AwaitedVerdicts *ebpf.MapSpec `ebpf:"awaited_verdicts"`
+	Buffers         *ebpf.MapSpec `ebpf:"buffers"`
+	CpuStates       *ebpf.MapSpec `ebpf:"cpu_states"`
+	FieldRooms      *ebpf.MapSpec `ebpf:"field_rooms"`
+	LastSkbs        *ebpf.MapSpec `ebpf:"last_skbs"`
+	Notes           *ebpf.MapSpec `ebpf:"notes"`
+	OpenRuns        *ebpf.MapSpec `ebpf:"open_runs"`
+	OwnFlows        *ebpf.MapSpec `ebpf:"own_flows"`
+	Owners          *ebpf.MapSpec `ebpf:"owners"`
+	Ring            *ebpf.MapSpec `ebpf:"ring"`
+	RuleWalks       *ebpf.MapSpec `ebpf:"rule_walks"`
+	RunScratches    *ebpf.MapSpec `ebpf:"run_scratches"`
+	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	Tracked         *ebpf.MapSpec `ebpf:"tracked"`
 }
 
 // sessionVariableSpecs contains global variables before they are loaded into the kernel.
@@ -206,22 +224,25 @@ func (o *sessionObjects) Close() error {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionMaps struct {
-	Buffers      *ebpf.Map `ebpf:"buffers"`
-	CpuStates    *ebpf.Map `ebpf:"cpu_states"`
-	FieldRooms   *ebpf.Map `ebpf:"field_rooms"`
-	LastSkbs     *ebpf.Map `ebpf:"last_skbs"`
-	Notes        *ebpf.Map `ebpf:"notes"`
-	OpenRuns     *ebpf.Map `ebpf:"open_runs"`
-	OwnFlows     *ebpf.Map `ebpf:"own_flows"`
-	Owners       *ebpf.Map `ebpf:"owners"`
-	Ring         *ebpf.Map `ebpf:"ring"`
-	RunScratches *ebpf.Map `ebpf:"run_scratches"`
-	Slots        *ebpf.Map `ebpf:"slots"`
-	Tracked      *ebpf.Map `ebpf:"tracked"`
+	AwaitedVerdicts *ebpf.Map `ebpf:"awaited_verdicts"`
+	Buffers         *ebpf.Map `ebpf:"buffers"`
+	CpuStates       *ebpf.Map `ebpf:"cpu_states"`
+	FieldRooms      *ebpf.Map `ebpf:"field_rooms"`
+	LastSkbs        *ebpf.Map `ebpf:"last_skbs"`
+	Notes           *ebpf.Map `ebpf:"notes"`
+	OpenRuns        *ebpf.Map `ebpf:"open_runs"`
+	OwnFlows        *ebpf.Map `ebpf:"own_flows"`
+	Owners          *ebpf.Map `ebpf:"owners"`
+	Ring            *ebpf.Map `ebpf:"ring"`
+	RuleWalks       *ebpf.Map `ebpf:"rule_walks"`
+	RunScratches    *ebpf.Map `ebpf:"run_scratches"`
+	Slots           *ebpf.Map `ebpf:"slots"`
+	Tracked         *ebpf.Map `ebpf:"tracked"`
 }
 
 func (m *sessionMaps) Close() error {
 	return _SessionClose(
+		m.AwaitedVerdicts,
 		m.Buffers,
 		m.CpuStates,
 		m.FieldRooms,
@@ -231,6 +252,7 @@ func (m *sessionMaps) Close() error {
 		m.OwnFlows,
 		m.Owners,
 		m.Ring,
+		m.RuleWalks,
 		m.RunScratches,
 		m.Slots,
 		m.Tracked,
@@ -270,6 +292,13 @@ type sessionPrograms struct {
 	Evict        *ebpf.Program `ebpf:"evict"`
 	ForgetBuffer *ebpf.Program `ebpf:"forget_buffer"`
 	KfreeSkb     *ebpf.Program `ebpf:"kfree_skb"`
+	NfChain      *ebpf.Program `ebpf:"nf_chain"`
+	NfEvaluated  *ebpf.Program `ebpf:"nf_evaluated"`
+	NfLookup     *ebpf.Program `ebpf:"nf_lookup"`
+	NfReject     *ebpf.Program `ebpf:"nf_reject"`
+	NfTable      *ebpf.Program `ebpf:"nf_table"`
+	NfTarget     *ebpf.Program `ebpf:"nf_target"`
+	NfVerdict    *ebpf.Program `ebpf:"nf_verdict"`
 	Probe        *ebpf.Program `ebpf:"probe"`
 	RunLeave     *ebpf.Program `ebpf:"run_leave"`
 	SkbCopied    *ebpf.Program `ebpf:"skb_copied"`
@@ -290,6 +319,13 @@ func (p *sessionPrograms) Close() error {
 		p.Evict,
 		p.ForgetBuffer,
 		p.KfreeSkb,
+		p.NfChain,
+		p.NfEvaluated,
+		p.NfLookup,
+		p.NfReject,
+		p.NfTable,
+		p.NfTarget,
+		p.NfVerdict,
 		p.Probe,
 		p.RunLeave,
 		p.SkbCopied,

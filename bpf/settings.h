@@ -21,7 +21,8 @@ struct probe_settings {
 	u8 interface[16];  /* NUL-padded; at a multiple of 8, as it is compared in two halves */
 	u8 callees;        /* functions without an skb are probed as well */
 	u8 has_tunnel;     /* compare what a tunnel carries (tunnel.h) */
-	u8 pad[2];
+	u8 has_rules;      /* the programs of rules.h run: a packet filter is loaded */
+	u8 xt_priv_first;  /* ipt_do_table(priv, skb, state) (5.16+), else (skb, state, table) */
 };
 
 const volatile struct probe_settings settings = {};

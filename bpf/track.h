@@ -14,6 +14,7 @@
 #include "facts.h"
 #include "maps.h"
 #include "match.h"
+#include "rules.h"
 
 #define CPU_SHIFT 48
 /* A packet that was left out on its way may be begun later on it. */
@@ -137,6 +138,8 @@ static __noinline int end_skb(u64 skb, u32 how, u32 reason, u64 location)
 		return 0;
 	journey = state->journey;
 	entered = state->entered;
+	if (settings.has_rules && how == END_DROPPED)
+		tell_last_walk(journey, skb);
 	if (bpf_map_delete_elem(&tracked, &skb))
 		return 0;
 	__sync_fetch_and_add(&live, -1);

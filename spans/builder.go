@@ -160,7 +160,7 @@ func (b *Builder) reset(j *journey.Journey) {
 	t := &b.trace
 	*t = Trace{
 		Spans: t.Spans[:0], Facts: t.Facts[:0], Ends: t.Ends[:0], Links: t.Links[:0], owners: t.owners[:0],
-		strings: t.strings[:0],
+		Conntracks: t.Conntracks[:0], Rules: t.Rules[:0], strings: t.strings[:0],
 		Journey: j.ID, First: -1, Last: -1, DropSpan: -1,
 		LostFrames: j.LostFrames, Unfinished: j.Unfinished, Evicted: j.Evicted,
 		Incomplete: j.LostFrames > 0 || j.Evicted || j.Incomplete,
@@ -183,6 +183,8 @@ func (b *Builder) packet(j *journey.Journey) {
 	t.settleNamespaces()
 	b.findTunnels()
 	b.absorb()
+	t.Conntracks = append(t.Conntracks, j.Conntracks...)
+	t.Rules = append(t.Rules, j.Rules...)
 	tuple := false
 	for i := range t.Facts {
 		has := t.Facts[i].Flags&event.FactsTuple != 0 && b.depths[i] == b.inner

@@ -28,6 +28,9 @@ func TestBuildAllocatesNothing(t *testing.T) {
 	k := newFakeKernel()
 	b := testBuilder(k)
 	js := []*journey.Journey{&pingVeth(k).Journey, &tcpDrop(k).Journey, &forward(k).Journey, &lost(k).Journey}
+	connected := pingVeth(k)
+	connected.Conntracks = []event.Conntrack{plainConntrack(6), masqueraded(ctNew, ctConfirmed)}
+	js = append(js, &connected.Journey)
 	env := NewEnvelope(Resource{}, Scope{Name: "x"})
 	var otlp, line []byte
 	run := func() {
@@ -40,7 +43,7 @@ func TestBuildAllocatesNothing(t *testing.T) {
 	}
 	run()
 	if n := testing.AllocsPerRun(50, run); n != 0 {
-		t.Errorf("%v allocations for four traces, want 0", n)
+		t.Errorf("%v allocations for five traces, want 0", n)
 	}
 }
 

@@ -195,7 +195,11 @@ func (b *Builder) childAttrs(s *Span, fn *function, seen bool) {
 	b.childExtras(s)
 	entryOnly := f.Flags&event.FrameEntryOnly != 0
 	if fn.ret != ReturnNone && !entryOnly && !s.Incomplete {
-		b.add(IntAttr(KeyReturn, fn.ret.value(f.Return)))
+		v := fn.ret.value(f.Return)
+		b.add(IntAttr(KeyReturn, v))
+		if text := fn.means.text(v); text != "" {
+			b.add(StringAttr(KeyResult, text))
+		}
 	}
 	b.programAttrs(s, fn)
 	b.add(IntAttr(KeyOffsetNs, int64(s.EnterMonoNs-b.trace.EnterMonoNs)))

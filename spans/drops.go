@@ -18,14 +18,15 @@ func (b *Builder) drops() {
 			continue
 		}
 		reason, location := b.names.reason(e.Reason), b.names.location(e.Location)
-		at := b.droppedIn(e)
+		at, first := b.droppedIn(e), t.DropSpan < 0
 		if reason == reasonNone {
 			reason = b.programReason(e, reason)
 		}
-		if t.DropSpan < 0 {
+		if first {
 			t.DropReason, t.DropLocation, t.DropSpan = reason, location, at
 		}
 		b.markDrop(at, reason, location)
+		b.markRule(at, e, location, first)
 		b.dropStack(at, e)
 	}
 }

@@ -42,7 +42,14 @@ func KnownReturn(f Function) Return {
 		return ReturnInt32
 	case "sch_direct_xmit":
 		return ReturnBool
-	default:
+	}
+	stage, _ := classify(f)
+	switch resultOf(f.Name, stage) {
+	case resultNone:
 		return ReturnNone
+	case resultHook:
+		return ReturnUint32
+	default:
+		return ReturnInt32
 	}
 }

@@ -77,6 +77,24 @@ const (
 	KeyProgramName
 	KeyTCAction
 	KeyXDPAction
+	KeyResult
+	KeyNetfilterFamily
+	KeyNetfilterTable
+	KeyNetfilterChain
+	KeyNetfilterRule
+	KeyNetfilterHook
+	KeyConntrackState
+	KeyConntrackDirection
+	KeyConntrackStatus
+	KeyConntrackTCPState
+	KeyConntrackMark
+	KeyConntrackZone
+	KeyConntrackOriginalSource
+	KeyConntrackOriginalDestination
+	KeyConntrackReplySource
+	KeyConntrackReplyDestination
+	KeyNATSource
+	KeyNATDestination
 	KeyBlockPartition
 	KeyBlockOperation
 	KeyBlockFlags
@@ -184,6 +202,7 @@ var keyNames = [keyCount]string{
 	KeyProgramName:  "otel_kprobe.bpf.program.name",
 	KeyTCAction:     "otel_kprobe.tc.action",
 	KeyXDPAction:    "otel_kprobe.xdp.action",
+	KeyResult:       "otel_kprobe.result",
 	KeyWait:         "otel_kprobe.wait",
 	KeyDescription:  "otel_kprobe.description",
 	KeyNoSkb:        "otel_kprobe.no_skb",
@@ -202,6 +221,24 @@ var keyNames = [keyCount]string{
 
 	KeyLinkKind:      "otel_kprobe.link.kind",
 	KeyTCPRetransmit: "otel_kprobe.tcp.retransmit",
+
+	KeyNetfilterFamily:              "otel_kprobe.netfilter.family",
+	KeyNetfilterTable:               "otel_kprobe.netfilter.table",
+	KeyNetfilterChain:               "otel_kprobe.netfilter.chain",
+	KeyNetfilterRule:                "otel_kprobe.netfilter.rule",
+	KeyNetfilterHook:                "otel_kprobe.netfilter.hook",
+	KeyConntrackState:               "otel_kprobe.conntrack.state",
+	KeyConntrackDirection:           "otel_kprobe.conntrack.direction",
+	KeyConntrackStatus:              "otel_kprobe.conntrack.status",
+	KeyConntrackTCPState:            "otel_kprobe.conntrack.tcp.state",
+	KeyConntrackMark:                "otel_kprobe.conntrack.mark",
+	KeyConntrackZone:                "otel_kprobe.conntrack.zone",
+	KeyConntrackOriginalSource:      "otel_kprobe.conntrack.original.source",
+	KeyConntrackOriginalDestination: "otel_kprobe.conntrack.original.destination",
+	KeyConntrackReplySource:         "otel_kprobe.conntrack.reply.source",
+	KeyConntrackReplyDestination:    "otel_kprobe.conntrack.reply.destination",
+	KeyNATSource:                    "otel_kprobe.nat.source",
+	KeyNATDestination:               "otel_kprobe.nat.destination",
 
 	KeyBlockPartition:           "otel_kprobe.block.partition",
 	KeyBlockOperation:           "otel_kprobe.block.operation",

@@ -23,6 +23,7 @@ type function struct {
 	stage Stage
 	side  side
 	ret   Return
+	means result // what ret's number is
 	frees bool
 	wait  Wait
 	reads bool
@@ -47,6 +48,7 @@ type nameCache struct {
 	protocols map[[4]byte]string
 	roots     map[rootName]string
 	messages  map[dropMessage]string
+	netfilter netfilterNames
 }
 
 type rootName struct {
@@ -77,6 +79,7 @@ func newNameCache(o Options) nameCache {
 		protocols: map[[4]byte]string{},
 		roots:     map[rootName]string{},
 		messages:  map[dropMessage]string{},
+		netfilter: newNetfilterNames(),
 	}
 }
 
@@ -105,6 +108,7 @@ func (c *nameCache) function(addr uint64) *function {
 	} else {
 		f.stage, f.side = classify(f.Function)
 		f.ret = c.meaning(f.Function)
+		f.means = resultOf(f.Name, f.stage)
 		f.frees = frees(f.Name)
 		f.wait = waitAfter(f.Name, f.stage)
 		f.reads = reads(f.Name)

@@ -31,6 +31,7 @@ func (b *Builder) rootAttrs() {
 		b.placeAttrs()
 		b.headerAttrs(f)
 	}
+	b.conntrackAttrs()
 	b.ownerAttrs()
 	b.skbAttrs()
 	b.rootExtras()
@@ -42,6 +43,7 @@ func (b *Builder) rootAttrs() {
 	b.events = b.events[:0]
 	b.receiveEvent()
 	b.readEvent()
+	b.conntrackEvents()
 	t.Spans[0].Events = b.events
 }
 
@@ -92,6 +94,9 @@ func (b *Builder) rootDrop() {
 	}
 	if drops > 1 {
 		b.add(IntAttr(KeyDropCount, drops))
+	}
+	if t.DropRule != nil {
+		b.ruleAttrs(t.DropRule)
 	}
 }
 

@@ -97,7 +97,7 @@ func (b *Builder) partOf(skb, monoNs uint64) int {
 	return 0
 }
 
-// dealExtras is deal for owners and for what was asked for besides. The addresses
+// dealExtras is deal for owners, connections, rules and what was asked for besides. The addresses
 // of stacks are shared.
 func (b *Builder) dealExtras(j *journey.Journey) {
 	for i := range j.Stacks {
@@ -109,6 +109,16 @@ func (b *Builder) dealExtras(j *journey.Journey) {
 		o := &j.Owners[i]
 		p := &b.parts[b.partOf(o.Skb, o.AtMonoNs)]
 		p.Owners = append(p.Owners, *o)
+	}
+	for i := range j.Conntracks {
+		c := &j.Conntracks[i]
+		p := &b.parts[b.partOf(c.Skb, c.AtMonoNs)]
+		p.Conntracks = append(p.Conntracks, *c)
+	}
+	for i := range j.Rules {
+		r := &j.Rules[i]
+		p := &b.parts[b.partOf(r.Skb, r.AtMonoNs)]
+		p.Rules = append(p.Rules, *r)
 	}
 	for i := range j.Fields {
 		f := &j.Fields[i]

@@ -87,12 +87,15 @@ type Trace struct {
 	// Links are copies of the journey's, by AtMonoNs; the root's Links are made of
 	// them.
 	Links        []event.Link
-	DropReason   string // name of the first drop's reason, "" without a drop
-	DropLocation string // symbol+0xoffset of the first drop, "" unknown
-	DropSpan     int32  // index of the span that dropped it; 0 is the root, -1 without a drop
-	Delivered    bool   // a socket took an skb of the packet, so a drop of another was not its end
-	Waits        int    // spans of waits
-	LostFrames   uint32 // frames that the kernel entered and that never came
+	Conntracks   []event.Conntrack
+	Rules        []event.Rule
+	DropReason   string      // name of the first drop's reason, "" without a drop
+	DropLocation string      // symbol+0xoffset of the first drop, "" unknown
+	DropRule     *event.Rule // what of a packet filter made the first drop, nil unknown; of Rules
+	DropSpan     int32       // index of the span that dropped it; 0 is the root, -1 without a drop
+	Delivered    bool        // a socket took an skb of the packet, so a drop of another was not its end
+	Waits        int         // spans of waits
+	LostFrames   uint32      // frames that the kernel entered and that never came
 	Unfinished   bool
 	Evicted      bool
 	Incomplete   bool // frames are missing or times were made up

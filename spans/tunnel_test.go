@@ -29,7 +29,7 @@ func inWireGuard(f *event.Facts) {
 	f.NetworkOffset, f.NetworkLen = 20, 220
 }
 
-func translated(f *event.Facts) { f.Source = ipv4(203, 0, 113, 7) }
+func withNAT(f *event.Facts) { f.Source = ipv4(203, 0, 113, 7) }
 
 // tunnelCase is a packet whose facts change one after the other.
 type tunnelCase struct {
@@ -84,14 +84,14 @@ func tunnelCases() []tunnelCase {
 		},
 		{
 			"translated",
-			[]func(*event.Facts){inPacket, translated, inVXLAN, translated},
+			[]func(*event.Facts){inPacket, withNAT, inVXLAN, withNAT},
 			within(nil),
 			[]string{"", "", "encapsulated", ""},
 		},
 		{
 			"merged and translated",
 			[]func(*event.Facts){inVXLAN, func(f *event.Facts) {
-				translated(f)
+				withNAT(f)
 				f.NetworkLen += 5000
 			}},
 			map[string]any{

@@ -60,7 +60,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	functions := slices.Concat(selection.Functions, selection.Callees)
 	total := len(functions)
 	progress(0, total)
-	objects, options, err := loadObjects(backend, functions, s, extras.wanted, types)
+	objects, options, filters, err := loadObjects(backend, functions, s, extras.wanted, types)
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
@@ -68,6 +68,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		Backend:   backend,
 		Functions: functions,
 		EntryOnly: s.entryOnly,
+		Filters:   filters,
 		Progress:  func(done int) { progress(done, total) },
 	})
 	if err != nil {
@@ -137,14 +138,16 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 	return selection, usageError(selection.Begins(s.funcText))
 }
 
-// loadObjects loads the programs for these functions with the filters built in.
-func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, extras bpf.Extras, types func() (kernelTypes, error)) (*bpf.Objects, bpf.Options, error) {
+// loadObjects loads the programs for these functions with the filters built in,
+// and says with which options and of which packet filters they tell the rules.
+func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, extras bpf.Extras, types func() (kernelTypes, error)) (*bpf.Objects, bpf.Options, kernel.PacketFilters, error) {
+	var none kernel.PacketFilters
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, bpf.Options{}, fmt.Errorf("raise the limit of locked memory: %w", err)
+		return nil, bpf.Options{}, none, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, bpf.Options{}, fmt.Errorf("count CPUs: %w", err)
+		return nil, bpf.Options{}, none, fmt.Errorf("count CPUs: %w", err)
 	}
 	options := bpf.Options{
 		Kind:       backend.Kind(),
@@ -167,11 +170,12 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 	if s.programs.xdp {
 		options.Programs = append(options.Programs, bpf.ProgramForgetBuffer)
 	}
-	if err := adaptToKernel(&options, s.pcap, s.tunnel, types); err != nil {
-		return nil, options, err
+	filters, err := adaptToKernel(&options, s.pcap, s.tunnel, types)
+	if err != nil {
+		return nil, options, none, err
 	}
 	objects, err := bpf.Load(options)
-	return objects, options, err
+	return objects, options, filters, err
 }
 
 // kernelTypes is what programs are adapted to, from the BTF of vmlinux.
@@ -195,11 +199,21 @@ func readKernelTypes(file string) func() (kernelTypes, error) {
 	return read
 }
 
-// adaptToKernel sets what depends on the running kernel's BTF.
-func adaptToKernel(o *bpf.Options, pcap, tunnel *filter.Program, read func() (kernelTypes, error)) error {
+// adaptToKernel sets what depends on the running kernel's BTF and modules.
+func adaptToKernel(o *bpf.Options, pcap, tunnel *filter.Program, read func() (kernelTypes, error)) (kernel.PacketFilters, error) {
 	types, err := read()
 	if err != nil {
-		return err
+		return kernel.PacketFilters{}, err
+	}
+	filters, err := kernel.ReadPacketFilters(kernel.ModulesDir, types.spec, btf.LoadKernelModuleSpec)
+	if err != nil {
+		return filters, err
+	}
+	programs := probe.RulePrograms(filters)
+	o.Programs = append(o.Programs, programs...)
+	o.HasRules, o.XTPrivFirst = len(programs) > 0, filters.PrivFirst
+	if filters.Types != nil {
+		o.ModuleTypes = append(o.ModuleTypes, filters.Types)
 	}
 	o.HasFuncIP = o.Kind == bpf.Session || kernel.HasFuncIP()
 	o.HasReason = types.hasReason
@@ -207,10 +221,10 @@ func adaptToKernel(o *bpf.Options, pcap, tunnel *filter.Program, read func() (ke
 	inject := filter.Options{Mode: filter.LoadProbe}
 	if o.Kind == bpf.Session {
 		if o.KfuncIDs, err = kfuncIDs(types.spec, bpf.Kfuncs()); err != nil {
-			return err
+			return filters, err
 		}
 		if inject.Direct, err = filter.ResolveDirect(types.spec); err != nil {
-			return err
+			return filters, err
 		}
 		inject.Mode = filter.LoadDirect
 	}
@@ -220,7 +234,7 @@ func adaptToKernel(o *bpf.Options, pcap, tunnel *filter.Program, read func() (ke
 		}
 		return filter.InjectTunnel(spec, tunnel, inject)
 	}
-	return nil
+	return filters, nil
 }
 
 // hasDropReason is true when the tracepoint skb:kfree_skb has its third

@@ -23,10 +23,12 @@ const (
 	KindMerge   Kind = 7 // one more bio that a request is made of
 	KindRequeue Kind = 8 // an attempt of a request was given back
 
-	KindStack  Kind = 9  // a kernel stack, or a caller
-	KindFields Kind = 10 // members of an skb, or bytes of its packet
-	KindOwner  Kind = 13 // the socket of a tracked skb became known, with its owner
-	KindLink   Kind = 14 // two packets have to do with one another
+	KindStack     Kind = 9  // a kernel stack, or a caller
+	KindFields    Kind = 10 // members of an skb, or bytes of its packet
+	KindConntrack Kind = 11 // the connection of an skb, when it or its state has changed
+	KindRule      Kind = 12 // what of a packet filter dropped an skb
+	KindOwner     Kind = 13 // the socket of a tracked skb became known, with its owner
+	KindLink      Kind = 14 // two packets have to do with one another
 )
 
 // OfBlock says whether events of the kind are of the block layer.
@@ -42,10 +44,12 @@ type Event struct {
 	End   End
 	Block Block // KindRequest, KindBio, KindMerge, KindRequeue
 
-	Stack  Stack
-	Fields Fields
-	Link   Link
-	Owner  Owner
+	Stack     Stack
+	Fields    Fields
+	Link      Link
+	Owner     Owner
+	Conntrack Conntrack
+	Rule      Rule
 }
 
 // FrameFlags are properties of one frame.

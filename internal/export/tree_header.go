@@ -215,6 +215,9 @@ func (w *tree) ending(t *spans.Trace) {
 		if t.DropLocation != "" {
 			text += " at " + string(appendClean(nil, t.DropLocation, w.o.ASCII))
 		}
+		if rule := ruleText(t); rule != "" {
+			text += " by " + string(appendClean(nil, rule, w.o.ASCII))
+		}
 		w.field(alarm, text)
 	}
 	if t.Unfinished {
@@ -229,4 +232,27 @@ func (w *tree) ending(t *spans.Trace) {
 	case t.Incomplete && !t.Unfinished && !t.Evicted:
 		w.field(alarm, "incomplete")
 	}
+}
+
+// ruleText names what of a packet filter dropped the packet, "" when none did:
+// "rule 7 of inet filter input".
+func ruleText(t *spans.Trace) string {
+	rule := attr(t.Root(), spans.KeyNetfilterRule)
+	if rule == nil {
+		return ""
+	}
+	text := "the policy of"
+	switch rule.Str {
+	case "policy":
+	case "unknown":
+		text = "a rule or the policy of"
+	default:
+		text = "rule " + rule.Str + " of"
+	}
+	for _, k := range []spans.Key{spans.KeyNetfilterFamily, spans.KeyNetfilterTable, spans.KeyNetfilterChain} {
+		if a := attr(t.Root(), k); a != nil {
+			text += " " + a.Str
+		}
+	}
+	return text
 }

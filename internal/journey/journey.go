@@ -20,6 +20,9 @@ type Journey struct {
 	Fields    []event.Fields // in the order in which they came
 	Owners    []event.Owner  // in the order of AtMonoNs
 
+	Conntracks []event.Conntrack // in the order of AtMonoNs
+	Rules      []event.Rule      // in the order of AtMonoNs
+
 	// LostFrames counts the frames that the kernel entered on this journey's
 	// ended skbs and whose records never came.
 	LostFrames uint32

@@ -208,6 +208,22 @@ func (o *open) addOwner(w *event.Owner, limit int) (kept bool) {
 	return kept
 }
 
+// addConntrack reports whether there was room for the connection.
+func (o *open) addConntrack(c *event.Conntrack, limit int) (kept bool) {
+	o.findOrBegin(c.Skb, c.AtMonoNs)
+	o.Conntracks, kept = insert(o.Conntracks, c, limit, func(c *event.Conntrack) uint64 { return c.AtMonoNs })
+	o.Evicted = o.Evicted || !kept
+	return kept
+}
+
+// addRule is addConntrack for a rule.
+func (o *open) addRule(r *event.Rule, limit int) (kept bool) {
+	o.findOrBegin(r.Skb, r.AtMonoNs)
+	o.Rules, kept = insert(o.Rules, r, limit, func(r *event.Rule) uint64 { return r.AtMonoNs })
+	o.Evicted = o.Evicted || !kept
+	return kept
+}
+
 // insert adds a copy of v to s, which is ordered by at and stays so. Records
 // come nearly in that order, as a CPU takes the time shortly before it reserves
 // its place in the ring. It reports whether there was room.
@@ -230,13 +246,13 @@ func insert[T any](s []T, v *T, limit int, at func(*T) uint64) ([]T, bool) {
 // events counts the events that o has.
 func (o *open) events() int {
 	return len(o.Frames) + len(o.Facts) + len(o.Clones) + len(o.Ends) + len(o.Links) + len(o.Owners) +
-		len(o.Stacks) + len(o.Fields)
+		len(o.Stacks) + len(o.Fields) + len(o.Conntracks) + len(o.Rules)
 }
 
 // room counts the events for which o has memory.
 func (o *open) room() int {
 	return cap(o.Frames) + cap(o.Facts) + cap(o.Clones) + cap(o.Ends) + cap(o.Links) + cap(o.Owners) + cap(o.skbs) +
-		cap(o.Stacks) + cap(o.Addresses) + cap(o.Fields)
+		cap(o.Stacks) + cap(o.Addresses) + cap(o.Fields) + cap(o.Conntracks) + cap(o.Rules)
 }
 
 // reset makes o the journey of that id, with the memory it has.
@@ -245,8 +261,9 @@ func (o *open) reset(id uint64) {
 		Journey: Journey{
 			ID: id, Frames: o.Frames[:0], Facts: o.Facts[:0], Clones: o.Clones[:0], Ends: o.Ends[:0],
 			Stacks: o.Stacks[:0], Addresses: o.Addresses[:0], Fields: o.Fields[:0],
-			Links:  o.Links[:0],
-			Owners: o.Owners[:0],
+			Links:      o.Links[:0],
+			Owners:     o.Owners[:0],
+			Conntracks: o.Conntracks[:0], Rules: o.Rules[:0],
 		},
 		skbs: o.skbs[:0],
 	}

@@ -153,6 +153,16 @@ func (t *Tracker) Add(ev *event.Event) {
 	case event.KindLink:
 		t.addLink(&ev.Link)
 		return
+	case event.KindConntrack:
+		if o = t.find(ev.Conntrack.Journey, ev.Conntrack.AtMonoNs); o == nil {
+			return
+		}
+		kept = o.addConntrack(&ev.Conntrack, t.opts.MaxFrames)
+	case event.KindRule:
+		if o = t.find(ev.Rule.Journey, ev.Rule.AtMonoNs); o == nil {
+			return
+		}
+		kept = o.addRule(&ev.Rule, t.opts.MaxFrames)
 	default:
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/otel-kprobe/otel-kprobe/bpf"
+	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 )
 
 // AttachOptions say what to attach to and how.
@@ -19,6 +20,8 @@ type AttachOptions struct {
 	Backend   Backend
 	Functions []Function
 	EntryOnly bool // no returns
+	// Filters are those whose rules are told; RulePrograms(Filters) are loaded.
+	Filters kernel.PacketFilters
 	// Progress is called with the number of functions that are attached by
 	// now; from one goroutine at a time. Nil is allowed.
 	Progress func(done int)
@@ -56,6 +59,9 @@ func (a *Attachment) attachAll(ctx context.Context, objects *bpf.Objects, o Atta
 		return err
 	}
 	if err := a.attachSockets(objects, o.Backend); err != nil {
+		return err
+	}
+	if err := a.attachRules(objects, o.Backend, o.Filters); err != nil {
 		return err
 	}
 	if o.Backend == BackendSession {

@@ -70,7 +70,8 @@ skb_copy_datagram_iter skb_consume_udp
 const curatedForward = `
 ip_forward ip_forward_finish ip6_forward ip_error
 br_handle_frame br_handle_frame_finish br_flood br_multicast_flood br_forward __br_forward br_dev_queue_push_xmit br_pass_frame_up
-nf_conntrack_in nf_nat_inet_fn ipt_do_table arp_rcv
+nf_conntrack_in nf_nat_inet_fn ipt_do_table ip6t_do_table arp_rcv
+nft_do_chain_inet nft_do_chain_ipv4 nft_do_chain_ipv6
 `
 
 // Where it ends.
@@ -133,6 +134,11 @@ func moduleFunctions() []Candidate {
 		{"nf_conntrack", "nf_conntrack_in", 0, verdict},
 		{"nf_conntrack", "nf_conntrack_tcp_packet", 1, xmit},
 		{"nf_nat", "nf_nat_inet_fn", 1, verdict},
+		{"nf_tables", "nft_do_chain_inet", 1, verdict},
+		{"nf_tables", "nft_do_chain_ipv4", 1, verdict},
+		{"nf_tables", "nft_do_chain_ipv6", 1, verdict},
+		{"ip_tables", "ipt_do_table", 0, verdict},
+		{"ip6_tables", "ip6t_do_table", 0, verdict},
 		{"nf_nat", "nf_nat_manip_pkt", 0, verdict},
 		{"sch_fq_codel", "fq_codel_enqueue", 0, xmit},
 		{"sch_fq", "fq_enqueue", 0, xmit},
