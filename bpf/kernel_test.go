@@ -27,8 +27,8 @@ import (
 // program, which is what loading costs; the kernel's own limit is a million.
 const verifiedLimit = 6000
 
-// verifiedLimitRules is the same of programs that look for a rule: without
-// bpf_loop, or without the types of nf_tables, each round of a loop is walked.
+// verifiedLimitRules is the same of programs that look for a rule: each round of
+// their loops is walked.
 const verifiedLimitRules = 40000
 
 // loading is one way in which a backend loads an object.
