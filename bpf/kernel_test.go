@@ -30,8 +30,8 @@ const verifiedLimit = 6000
 // extrasLimit is verifiedLimit where sixteen members of the skb are asked for.
 const extrasLimit = 12000
 
-// verifiedLimitRules is the same of programs that look for a rule: without
-// bpf_loop, or without the types of nf_tables, each round of a loop is walked.
+// verifiedLimitRules is the same of programs that look for a rule: each round of
+// their loops is walked.
 const verifiedLimitRules = 40000
 
 // loading is one way in which a backend loads an object.
@@ -100,6 +100,11 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 		"owners":     {Owner: OwnerFilter{Cgroup: 1, TGID: 1, Comm: "init"}},
 		"trace":      {TraceTC: true, TraceXDP: true},
 		"rules":      {HasRules: true, XTPrivFirst: true, ModuleTypes: nftablesTypes(t)},
+		"everything": {
+			NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo", Tunnel: true, Callees: true, Extras: allExtras(),
+			Owner: OwnerFilter{Cgroup: 1, TGID: 1, Comm: "init"}, TraceTC: true, TraceXDP: true,
+			HasRules: true, XTPrivFirst: true, ModuleTypes: nftablesTypes(t),
+		},
 	}
 	for _, way := range loadings(t, types) {
 		for name, o := range variants {
@@ -177,7 +182,7 @@ func loadAll(t *testing.T, o Options, limit uint32) {
 		}
 		t.Logf("%s: %d verified instructions", name, verified)
 		// The classic return program unrolls the walk over a list of clones.
-		limit := uint32(verifiedLimit)
+		limit := limit
 		if o.HasRules || strings.HasPrefix(name, "nf_") {
 			limit = verifiedLimitRules
 		}

@@ -19,12 +19,7 @@
 #define MAX_WALKS 4096
 #define MAX_WALK_CHAINS 4
 #define MAX_TABLE_CHAINS 64
-/* Without bpf_loop (5.17+) the verifier walks each round of a loop. */
-#ifdef DIRECT
-#define MAX_RULES 8192
-#else
-#define MAX_RULES 256
-#endif
+#define MAX_RULES 512 /* the verifier walks each round of the loop */
 #define MAX_OLD_RULES 64
 
 #define NF_DROP 0
@@ -119,43 +114,21 @@ static __always_inline u64 blob_with(u64 chain, u64 expr)
 	return 0;
 }
 
-/* A blob that is looked through, one rule a call. */
-struct rule_search {
-	u64 at;
-	u64 expr;
-	u64 handle;
-};
-
-/* Looks at the next rule; 1 when it is the one, or there is none. */
-static __noinline long next_rule(u32 number, struct rule_search *search)
-{
-	u64 header = read_u64(search->at);
-
-	if (header & RULE_LAST)
-		return 1;
-	if (search->expr - search->at - 8 < RULE_DLEN(header)) {
-		search->handle = RULE_HANDLE(header);
-		return 1;
-	}
-	search->at += 8 + RULE_DLEN(header);
-	return 0;
-}
-
 /* The handle of the rule in this blob that holds the expression, 0 unknown. */
-static __always_inline u64 handle_in_blob(u64 blob, u64 expr)
+static __noinline u64 handle_in_blob(u64 blob, u64 expr)
 {
-	struct rule_search search = {.at = blob + 8, .expr = expr};
-
-#ifdef DIRECT
-	bpf_loop(MAX_RULES, next_rule, &search, 0);
-#else
+	u64 at = blob + 8, header;
 	u32 i;
 
-	for (i = 0; i < MAX_RULES; i++)
-		if (next_rule(i, &search))
-			break;
-#endif
-	return search.handle;
+	for (i = 0; i < MAX_RULES; i++) {
+		header = read_u64(at);
+		if (header & RULE_LAST)
+			return 0;
+		if (expr - at - 8 < RULE_DLEN(header))
+			return RULE_HANDLE(header);
+		at += 8 + RULE_DLEN(header);
+	}
+	return 0;
 }
 
 /* The same where a chain has an array of pointers to rules (before 5.17). */
