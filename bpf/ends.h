@@ -24,6 +24,8 @@ int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 		send_drop_stack(ctx, ctx->args[0]);
 	if (settings.has_reason)
 		reason = ctx->args[2];
+	if (settings.has_rules)
+		tell_last_walk(ctx->args[0]);
 	end_skb(ctx->args[0], END_DROPPED, reason, ctx->args[1]);
 	return 0;
 }

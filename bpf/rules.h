@@ -275,9 +275,10 @@ static __always_inline struct rule_walk *walk_of(u64 journey, u64 skb)
  * the policy of the chain that it went through last; user space judges by where
  * it was dropped.
  */
-static __noinline int tell_last_walk(u64 journey, u64 skb)
+static __noinline int tell_last_walk(u64 skb)
 {
-	struct rule_walk *walk = walk_of(journey, skb);
+	struct tracked_skb *state = bpf_map_lookup_elem(&tracked, &skb);
+	struct rule_walk *walk = state ? walk_of(state->journey, skb) : 0;
 	int drops;
 
 	if (!walk || walk->told)

@@ -138,8 +138,6 @@ static __noinline int end_skb(u64 skb, u32 how, u32 reason, u64 location)
 		return 0;
 	journey = state->journey;
 	entered = state->entered;
-	if (settings.has_rules && how == END_DROPPED)
-		tell_last_walk(journey, skb);
 	if (bpf_map_delete_elem(&tracked, &skb))
 		return 0;
 	__sync_fetch_and_add(&live, -1);

@@ -294,7 +294,12 @@ func checkTranslationEvents(t *testing.T, o *outcome, clientPort int64) {
 			}
 		}
 	})
-	want := []string{"dnat", "snat dnat", "confirmed snat dnat"}
+	want := []string{"dnat", "confirmed snat dnat"}
+	if autoBackend[series(t)] == "session" {
+		// Of the curated functions none is entered between translation of the
+		// sender and confirmation.
+		want = slices.Insert(want, 1, "snat dnat")
+	}
 	if first := missingInOrder(steps, want); first != "" {
 		t.Errorf("conntrack events tell the states %q, which lack %q", steps, first)
 	}
