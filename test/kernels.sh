@@ -66,7 +66,7 @@ boot() {
 	shift
 	for attempt in first last; do
 		status=0
-		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 900 \
+		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 1800 \
 			--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" "$@" || status=$?
 		[[ $status -eq 75 && $attempt == first ]] || return "$status"
 		echo "== kernel $kernel: the emulated disk failed, not the program: booting again"
