@@ -234,6 +234,31 @@ func TestCopiesAreTracesOfTheirOwn(t *testing.T) {
 	}
 }
 
+// Each copy has what was reported of its own skb.
+func TestCopiesHaveTheirOwnExtras(t *testing.T) {
+	k := newFakeKernel()
+	j := multicast(k, "__udp4_lib_mcast_deliver")
+	for n, skb := range []uint64{skbA, skbB} {
+		tgid := uint32(70 + n)
+		j.Owners = append(j.Owners, event.Owner{Journey: j.ID, Skb: skb, AtMonoNs: j.now, Sock: 9, TGID: tgid, Flags: event.OwnerProcess})
+		j.Conntracks = append(j.Conntracks, event.Conntrack{Journey: j.ID, Skb: skb, AtMonoNs: j.now, Mark: tgid})
+		j.Rules = append(j.Rules, event.Rule{Journey: j.ID, Skb: skb, AtMonoNs: j.now, Handle: uint64(tgid)})
+	}
+	b := testBuilder(k)
+	part := uint32(0)
+	b.Each(&j.Journey, func(tr *Trace) {
+		want := 70 + part
+		if len(tr.owners) != 1 || tr.owners[0].TGID != want || len(tr.Conntracks) != 1 || tr.Conntracks[0].Mark != want ||
+			len(tr.Rules) != 1 || tr.Rules[0].Handle != uint64(want) {
+			t.Errorf("trace %d has owners %v, connections %v, rules %v", part, tr.owners, tr.Conntracks, tr.Rules)
+		}
+		part++
+	})
+	if part != 2 {
+		t.Errorf("%d traces, want 2", part)
+	}
+}
+
 // A journey whose clones stay with the packet is built as before, without memory.
 func TestEachAllocatesNothing(t *testing.T) {
 	k := newFakeKernel()

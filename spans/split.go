@@ -97,70 +97,54 @@ func (b *Builder) partOf(skb, monoNs uint64) int {
 	return 0
 }
 
-// dealExtras is deal for owners, connections, rules and what was asked for besides. The addresses
-// of stacks are shared.
-func (b *Builder) dealExtras(j *journey.Journey) {
-	for i := range j.Stacks {
-		st := &j.Stacks[i]
-		p := &b.parts[b.partOf(st.Skb, st.AtMonoNs)]
-		p.Stacks, p.Addresses = append(p.Stacks, *st), j.Addresses
-	}
-	for i := range j.Owners {
-		o := &j.Owners[i]
-		p := &b.parts[b.partOf(o.Skb, o.AtMonoNs)]
-		p.Owners = append(p.Owners, *o)
-	}
-	for i := range j.Conntracks {
-		c := &j.Conntracks[i]
-		p := &b.parts[b.partOf(c.Skb, c.AtMonoNs)]
-		p.Conntracks = append(p.Conntracks, *c)
-	}
-	for i := range j.Rules {
-		r := &j.Rules[i]
-		p := &b.parts[b.partOf(r.Skb, r.AtMonoNs)]
-		p.Rules = append(p.Rules, *r)
-	}
-	for i := range j.Fields {
-		f := &j.Fields[i]
-		p := &b.parts[b.partOf(f.Skb, f.AtMonoNs)]
-		p.Fields = append(p.Fields, *f)
-	}
-}
-
 // deal gives each part what is of its skbs. What the journey misses may be
 // missing in any of them; it is counted on the first.
 func (b *Builder) deal(j *journey.Journey) {
-	for i := range j.Frames {
-		f := &j.Frames[i]
-		p := &b.parts[b.partOf(f.Skb, f.EnterMonoNs)]
-		p.Frames = append(p.Frames, *f)
-	}
-	for i := range j.Facts {
-		f := &j.Facts[i]
-		p := &b.parts[b.partOf(f.Skb, f.AtMonoNs)]
-		p.Facts = append(p.Facts, *f)
-	}
-	for i := range j.Ends {
-		e := &j.Ends[i]
-		p := &b.parts[b.partOf(e.Skb, e.AtMonoNs)]
-		p.Ends = append(p.Ends, *e)
-	}
-	b.dealExtras(j)
-	for i := range j.Links {
-		l := &j.Links[i]
-		skb := l.Skb
+	share(b, j.Frames, func(f *event.Frame) (skb, monoNs uint64) { return f.Skb, f.EnterMonoNs },
+		func(p *part) *[]event.Frame { return &p.Frames })
+	share(b, j.Facts, func(f *event.Facts) (skb, monoNs uint64) { return f.Skb, f.AtMonoNs },
+		func(p *part) *[]event.Facts { return &p.Facts })
+	share(b, j.Ends, func(e *event.End) (skb, monoNs uint64) { return e.Skb, e.AtMonoNs },
+		func(p *part) *[]event.End { return &p.Ends })
+	share(b, j.Links, func(l *event.Link) (skb, monoNs uint64) {
 		if l.Journey != j.ID {
-			skb = l.OtherSkb
+			return l.OtherSkb, l.AtMonoNs
 		}
-		p := &b.parts[b.partOf(skb, l.AtMonoNs)]
-		p.Links = append(p.Links, *l)
-	}
+		return l.Skb, l.AtMonoNs
+	}, func(p *part) *[]event.Link { return &p.Links })
+	b.dealExtras(j)
 	b.parts[0].LostFrames = j.LostFrames
 	for i := range b.parts {
 		p := &b.parts[i]
 		p.Unfinished = j.Unfinished && len(p.Ends) < p.skbs
 		p.Evicted = j.Evicted
 		p.Incomplete = j.Incomplete || j.LostFrames > 0
+	}
+}
+
+// dealExtras is deal for owners, connections, rules and what was asked for
+// besides. The addresses of stacks are shared.
+func (b *Builder) dealExtras(j *journey.Journey) {
+	share(b, j.Owners, func(o *event.Owner) (skb, monoNs uint64) { return o.Skb, o.AtMonoNs },
+		func(p *part) *[]event.Owner { return &p.Owners })
+	share(b, j.Conntracks, func(c *event.Conntrack) (skb, monoNs uint64) { return c.Skb, c.AtMonoNs },
+		func(p *part) *[]event.Conntrack { return &p.Conntracks })
+	share(b, j.Rules, func(r *event.Rule) (skb, monoNs uint64) { return r.Skb, r.AtMonoNs },
+		func(p *part) *[]event.Rule { return &p.Rules })
+	share(b, j.Fields, func(f *event.Fields) (skb, monoNs uint64) { return f.Skb, f.AtMonoNs },
+		func(p *part) *[]event.Fields { return &p.Fields })
+	share(b, j.Stacks, func(s *journey.Stack) (skb, monoNs uint64) { return s.Skb, s.AtMonoNs },
+		func(p *part) *[]journey.Stack { return &p.Stacks })
+	for i := range b.parts {
+		b.parts[i].Addresses = j.Addresses
+	}
+}
+
+// share appends each of all to the list of the part that its skb belongs to.
+func share[T any](b *Builder, all []T, of func(*T) (skb, monoNs uint64), list func(*part) *[]T) {
+	for i := range all {
+		to := list(&b.parts[b.partOf(of(&all[i]))])
+		*to = append(*to, all[i])
 	}
 }
 
