@@ -8,10 +8,10 @@ import "github.com/otel-kprobe/otel-kprobe/internal/event"
 // and what ping_rcv finds no socket for is dropped) only tells its reason.
 func (b *Builder) drops() {
 	t := &b.trace
-	t.Delivered = t.End == endName(event.EndDropped) && b.delivered()
-	if t.Delivered {
-		t.End = endName(event.EndConsumed)
+	if b.socket {
+		t.Delivered = t.End == endName(event.EndDropped) && b.delivered()
 	}
+	t.End = b.outcome()
 	for i := range t.Ends {
 		e := &t.Ends[i]
 		if e.How != event.EndDropped {
@@ -29,6 +29,44 @@ func (b *Builder) drops() {
 		b.markRule(at, e, location, first)
 		b.dropStack(at, e)
 	}
+}
+
+// outcome is the trace's End with what the packet's way adds to how its skbs ended.
+func (b *Builder) outcome() string {
+	t := &b.trace
+	switch t.End {
+	case endName(event.EndDropped):
+		if t.Delivered {
+			return "delivered"
+		}
+	case endName(event.EndConsumed), endName(event.EndDeferred), endName(event.EndFreed):
+		if b.socket && b.socketTook(func(how event.EndHow) bool { return how != event.EndDropped }) {
+			return "delivered"
+		}
+		if t.Direction == DirectionForward && b.leaves() {
+			return "forwarded"
+		}
+	}
+	return t.End
+}
+
+// leaves says whether the last function that tells a direction sends.
+func (b *Builder) leaves() bool {
+	nodes := b.nester.nodes
+	for i := len(nodes) - 1; i >= 0; i-- {
+		f := &b.trace.Spans[nodes[i].span].Frame
+		if f.Flags&event.FrameNoSkb != 0 {
+			continue
+		}
+		switch b.names.function(f.Func).side {
+		case sideTx, sideForward:
+			return true
+		case sideRx:
+			return false
+		case sideNone:
+		}
+	}
+	return false
 }
 
 // markDrop marks the span in which an skb was dropped, and the root.
@@ -51,10 +89,13 @@ func (b *Builder) markDrop(at int32, reason, location string) {
 // same: a socket took it in, and it ended as read skbs end. Taps (packet_rcv)
 // are no such sockets.
 func (b *Builder) delivered() bool {
-	t := &b.trace
-	for i := range t.Ends {
-		e := &t.Ends[i]
-		if (e.How == event.EndConsumed || e.How == event.EndDeferred) && b.received(e) {
+	return b.socketTook(func(how event.EndHow) bool { return how == event.EndConsumed || how == event.EndDeferred })
+}
+
+// socketTook says whether a socket took in a skb that ended in one of these ways.
+func (b *Builder) socketTook(counts func(event.EndHow) bool) bool {
+	for i := range b.trace.Ends {
+		if e := &b.trace.Ends[i]; counts(e.How) && b.received(e) {
 			return true
 		}
 	}

@@ -80,8 +80,9 @@ type Trace struct {
 	ExitMonoNs  uint64 // CLOCK_MONOTONIC of the last return
 	OffsetNs    int64  // CLOCK_REALTIME − CLOCK_MONOTONIC used for every time of this trace
 
-	// How it ended: "consumed", "dropped", "freed", "merged", "absorbed", "deferred",
-	// "evicted" or "unfinished"; of the block layer "complete" or "unfinished".
+	// How it ended: "delivered", "forwarded", "consumed", "dropped", "freed", "merged",
+	// "absorbed", "deferred", "evicted" or "unfinished", and what docs/spans.md adds
+	// for XDP; of the block layer "complete" or "unfinished".
 	End  string
 	Ends []event.End // copies of the journey's, by AtMonoNs
 	// Links are copies of the journey's, by AtMonoNs; the root's Links are made of

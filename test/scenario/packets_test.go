@@ -186,6 +186,9 @@ func checkVethPing(t *testing.T, tr *traffic) {
 		if name := requests[i].root.text("thread.name"); name != "ping" {
 			t.Errorf("%s was sent by %q", requests[i], name)
 		}
+		if q, a := requests[i].root.text("otel_kprobe.end"), replies[i].root.text("otel_kprobe.end"); q != "consumed" || a != "delivered" {
+			t.Errorf("request ended %q, its reply %q: want it consumed by the kernel and delivered to ping", q, a)
+		}
 		checkRead(t, replies[i], requests[i].root.number("process.pid"), "ping")
 		checkHandOver(t, requests[i], leftNS, rightNS)
 		checkHandOver(t, replies[i], rightNS, leftNS)
@@ -287,6 +290,9 @@ func checkUDP6(t *testing.T, tr *traffic) {
 			t.Fatalf("%d traces of %s %s → %s, want 1", len(found), want.Name, want.Source, want.Target)
 		}
 		checkPassage(t, found[0], want)
+		if end := found[0].root.text("otel_kprobe.end"); end != "delivered" {
+			t.Errorf("%s ended %q, want delivered", found[0], end)
+		}
 		order := []string{"ip6_output", "veth_xmit", "ip6_input"}
 		if first := missingInOrder(found[0].functions(), order); first != "" {
 			t.Errorf("%s lacks %s: %v", found[0], first, found[0].functions())
