@@ -69,7 +69,7 @@ type Builder struct {
 	places []place   // interfaces, or namespaces, in the order of the packet
 	events []SpanEvent
 	reader int32 // index of the span in which the packet was first read, 0: it was not
-	socket bool  // a function that takes packets into sockets was seen
+	taken  bool  // a function was seen that takes packets into sockets
 	waits  []waitedFor
 	depths []int32 // by facts: in how many tunnel headers less the packet is than at its first
 	inner  int32   // the largest of depths: there the packet's own header is the outermost
@@ -166,7 +166,7 @@ func (b *Builder) reset(j *journey.Journey) {
 		LostFrames: j.LostFrames, Unfinished: j.Unfinished, Evicted: j.Evicted,
 		Incomplete: j.LostFrames > 0 || j.Evicted || j.Incomplete,
 	}
-	b.attrs, b.skbs, b.reader, b.socket = b.attrs[:0], b.skbs[:0], 0, false
+	b.attrs, b.skbs, b.reader, b.taken = b.attrs[:0], b.skbs[:0], 0, false
 	for i := range j.Frames {
 		if f := &j.Frames[i]; f.Flags&event.FrameEntryOnly == 0 && f.ExitMonoNs < f.EnterMonoNs {
 			t.Incomplete = true

@@ -77,7 +77,7 @@ func (b *Builder) appendSpan(f *event.Frame, nd *node, parent int32, id [8]byte)
 	b.childAttrs(s, fn, seen)
 	if !noSkb {
 		b.noteReader(index, fn)
-		b.socket = b.socket || fn.stage == StageSocket && fn.side == sideRx
+		b.taken = b.taken || fn.takes
 	}
 }
 

@@ -8,9 +8,7 @@ import "github.com/otel-kprobe/otel-kprobe/internal/event"
 // and what ping_rcv finds no socket for is dropped) only tells its reason.
 func (b *Builder) drops() {
 	t := &b.trace
-	if b.socket {
-		t.Delivered = t.End == endName(event.EndDropped) && b.delivered()
-	}
+	t.Delivered = t.End == endName(event.EndDropped) && b.delivered()
 	t.End = b.outcome()
 	for i := range t.Ends {
 		e := &t.Ends[i]
@@ -40,7 +38,7 @@ func (b *Builder) outcome() string {
 			return "delivered"
 		}
 	case endName(event.EndConsumed), endName(event.EndDeferred), endName(event.EndFreed):
-		if b.socket && b.socketTook(func(how event.EndHow) bool { return how != event.EndDropped }) {
+		if b.taken && b.socketTook() {
 			return "delivered"
 		}
 		if t.Direction == DirectionForward && b.leaves() {
@@ -89,14 +87,28 @@ func (b *Builder) markDrop(at int32, reason, location string) {
 // same: a socket took it in, and it ended as read skbs end. Taps (packet_rcv)
 // are no such sockets.
 func (b *Builder) delivered() bool {
-	return b.socketTook(func(how event.EndHow) bool { return how == event.EndConsumed || how == event.EndDeferred })
+	for i := range b.trace.Ends {
+		e := &b.trace.Ends[i]
+		if (e.How == event.EndConsumed || e.How == event.EndDeferred) && b.received(e) {
+			return true
+		}
+	}
+	return false
 }
 
-// socketTook says whether a socket took in a skb that ended in one of these ways.
-func (b *Builder) socketTook(counts func(event.EndHow) bool) bool {
+// socketTook says whether a socket took in an skb of the packet that was not
+// dropped then.
+func (b *Builder) socketTook() bool {
 	for i := range b.trace.Ends {
-		if e := &b.trace.Ends[i]; counts(e.How) && b.received(e) {
-			return true
+		e := &b.trace.Ends[i]
+		if e.How == event.EndDropped {
+			continue
+		}
+		for k := 1; k < len(b.trace.Spans); k++ {
+			s := &b.trace.Spans[k]
+			if !s.Wait && s.Frame.Skb == e.Skb && s.EnterMonoNs <= e.AtMonoNs && b.names.function(s.Frame.Func).takes {
+				return true
+			}
 		}
 	}
 	return false

@@ -27,6 +27,7 @@ type function struct {
 	frees bool
 	wait  Wait
 	reads bool
+	takes bool // it reads or queues: a socket took the packet in
 	// copies: what it clones goes elsewhere and is another packet
 	copies bool
 	text   string // what it does, "" unknown or not wanted
@@ -112,6 +113,7 @@ func (c *nameCache) function(addr uint64) *function {
 		f.frees = frees(f.Name)
 		f.wait = waitAfter(f.Name, f.stage)
 		f.reads = reads(f.Name)
+		f.takes = f.reads || queues(f.Name)
 		f.copies = copies(f.Name)
 		bare, _, _ := strings.Cut(f.Name, ".")
 		f.text = c.texts[bare]

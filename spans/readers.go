@@ -13,6 +13,17 @@ func reads(name string) bool {
 	return false
 }
 
+// queues says whether a function of Linux 5.10 to 7.3 puts a packet into the queue of
+// a socket that is no tap. tcp_data_queue does not always, and is no such function.
+func queues(name string) bool {
+	switch name {
+	case "tcp_queue_rcv", "__udp_enqueue_schedule_skb",
+		"sock_queue_rcv_skb", "sock_queue_rcv_skb_reason", "__sock_queue_rcv_skb":
+		return true
+	}
+	return false
+}
+
 // noteReader remembers the first span in which a thread that is known reads.
 func (b *Builder) noteReader(index int, fn *function) {
 	if !fn.reads || b.reader != 0 {
