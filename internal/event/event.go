@@ -52,6 +52,33 @@ type Event struct {
 	Rule      Rule
 }
 
+// Journey gives the id of the journey that the event is of, and the event's time:
+// of a frame its return. ok is false for events of the block layer, and for links,
+// which are of two journeys.
+func (ev *Event) Journey() (id, monoNs uint64, ok bool) {
+	switch ev.Kind {
+	case KindFrame:
+		return ev.Frame.Journey, ev.Frame.ExitMonoNs, true
+	case KindFacts:
+		return ev.Facts.Journey, ev.Facts.AtMonoNs, true
+	case KindClone:
+		return ev.Clone.Journey, ev.Clone.AtMonoNs, true
+	case KindEnd:
+		return ev.End.Journey, ev.End.AtMonoNs, true
+	case KindStack:
+		return ev.Stack.Journey, ev.Stack.AtMonoNs, true
+	case KindFields:
+		return ev.Fields.Journey, ev.Fields.AtMonoNs, true
+	case KindConntrack:
+		return ev.Conntrack.Journey, ev.Conntrack.AtMonoNs, true
+	case KindRule:
+		return ev.Rule.Journey, ev.Rule.AtMonoNs, true
+	case KindOwner:
+		return ev.Owner.Journey, ev.Owner.AtMonoNs, true
+	}
+	return 0, 0, false
+}
+
 // FrameFlags are properties of one frame.
 type FrameFlags uint8
 

@@ -19,27 +19,6 @@ func (j *Journey) AddressesOf(s *Stack) []uint64 {
 	return j.Addresses[from:min(from+int(s.Depth), len(j.Addresses))]
 }
 
-// addExtra adds a stack or fields to its journey, nil when that was emitted lately.
-func (t *Tracker) addExtra(ev *event.Event) (o *open, kept bool) {
-	id, monoNs := ev.Stack.Journey, ev.Stack.AtMonoNs
-	if ev.Kind == event.KindFields {
-		id, monoNs = ev.Fields.Journey, ev.Fields.AtMonoNs
-	}
-	if o = t.find(id, monoNs); o == nil {
-		return nil, false
-	}
-	if ev.Kind == event.KindFields {
-		kept = o.addFields(&ev.Fields, t.opts.MaxFrames)
-	} else {
-		kept = o.addStack(&ev.Stack, t.opts.MaxFrames)
-	}
-	return o, kept
-}
-
-// expect makes an skb known of which something came: it is sent while the skb is
-// tracked.
-func (o *open) expect(skb, monoNs uint64) { o.findOrBegin(skb, monoNs) }
-
 // addStack reports whether there was room for the stack. A frame may have two.
 func (o *open) addStack(s *event.Stack, limit int) bool {
 	o.expect(s.Skb, s.AtMonoNs)
@@ -57,11 +36,5 @@ func (o *open) addStack(s *event.Stack, limit int) bool {
 
 // addFields is addStack for fields, of which a frame has one.
 func (o *open) addFields(f *event.Fields, limit int) bool {
-	o.expect(f.Skb, f.AtMonoNs)
-	if len(o.Fields) >= limit {
-		o.Evicted = true
-		return false
-	}
-	o.Fields = append(o.Fields, *f)
-	return true
+	return keep(o, &o.Fields, f, f.Skb, limit, func(f *event.Fields) uint64 { return f.AtMonoNs })
 }

@@ -17,7 +17,7 @@ type Journey struct {
 
 	Stacks    []Stack        // in the order in which they came
 	Addresses []uint64       // of all Stacks, see AddressesOf
-	Fields    []event.Fields // in the order in which they came
+	Fields    []event.Fields // in the order of AtMonoNs
 	Owners    []event.Owner  // in the order of AtMonoNs
 
 	Conntracks []event.Conntrack // in the order of AtMonoNs

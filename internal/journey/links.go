@@ -40,11 +40,7 @@ func (t *Tracker) keepLink(o *open, l *event.Link) {
 	var kept bool
 	o.Links, kept = insert(o.Links, l, t.opts.MaxFrames, func(l *event.Link) uint64 { return l.AtMonoNs })
 	o.Evicted = o.Evicted || !kept
-	if kept {
-		t.held++
-	} else {
-		t.stats.LeftOut++
-	}
+	t.count(kept)
 	t.settle(o)
 }
 

@@ -135,6 +135,33 @@ func (o *open) missing() uint32 {
 // complete reports whether nothing of the journey is to come.
 func (o *open) complete() bool { return len(o.skbs) == 0 }
 
+// add adds an event of a kind that event.Event.Journey knows. It reports whether
+// there was room for it, and whether the end of an earlier skb of that address was
+// lost.
+func (o *open) add(ev *event.Event, limit int) (kept, lostEnd bool) {
+	switch ev.Kind {
+	case event.KindFrame:
+		kept = o.addFrame(&ev.Frame, limit)
+	case event.KindFacts:
+		kept, lostEnd = o.addFacts(&ev.Facts, limit)
+	case event.KindClone:
+		kept, lostEnd = o.addClone(&ev.Clone, limit)
+	case event.KindEnd:
+		kept = o.addEnd(&ev.End, limit)
+	case event.KindStack:
+		kept = o.addStack(&ev.Stack, limit)
+	case event.KindFields:
+		kept = o.addFields(&ev.Fields, limit)
+	case event.KindOwner:
+		kept = keep(o, &o.Owners, &ev.Owner, ev.Owner.Skb, limit, func(w *event.Owner) uint64 { return w.AtMonoNs })
+	case event.KindConntrack:
+		kept = keep(o, &o.Conntracks, &ev.Conntrack, ev.Conntrack.Skb, limit, func(c *event.Conntrack) uint64 { return c.AtMonoNs })
+	case event.KindRule:
+		kept = keep(o, &o.Rules, &ev.Rule, ev.Rule.Skb, limit, func(r *event.Rule) uint64 { return r.AtMonoNs })
+	}
+	return kept, lostEnd
+}
+
 // addFrame reports whether there was room for the frame.
 func (o *open) addFrame(f *event.Frame, limit int) bool {
 	o.Incomplete = o.Incomplete || f.Flags&event.FrameCalleesLost != 0
@@ -200,29 +227,18 @@ func (o *open) addEnd(e *event.End, limit int) (kept bool) {
 	return kept
 }
 
-// addOwner reports whether there was room for the owner. It says nothing of when
-// its skb begins or ends.
-func (o *open) addOwner(w *event.Owner, limit int) (kept bool) {
-	o.Owners, kept = insert(o.Owners, w, limit, func(w *event.Owner) uint64 { return w.AtMonoNs })
+// keep adds what was reported of an skb while it was tracked to a list that is
+// ordered by at, and reports whether there was room.
+func keep[T any](o *open, list *[]T, v *T, skb uint64, limit int, at func(*T) uint64) (kept bool) {
+	o.expect(skb, at(v))
+	*list, kept = insert(*list, v, limit, at)
 	o.Evicted = o.Evicted || !kept
 	return kept
 }
 
-// addConntrack reports whether there was room for the connection.
-func (o *open) addConntrack(c *event.Conntrack, limit int) (kept bool) {
-	o.findOrBegin(c.Skb, c.AtMonoNs)
-	o.Conntracks, kept = insert(o.Conntracks, c, limit, func(c *event.Conntrack) uint64 { return c.AtMonoNs })
-	o.Evicted = o.Evicted || !kept
-	return kept
-}
-
-// addRule is addConntrack for a rule.
-func (o *open) addRule(r *event.Rule, limit int) (kept bool) {
-	o.findOrBegin(r.Skb, r.AtMonoNs)
-	o.Rules, kept = insert(o.Rules, r, limit, func(r *event.Rule) uint64 { return r.AtMonoNs })
-	o.Evicted = o.Evicted || !kept
-	return kept
-}
+// expect makes an skb known of which something came: it is sent while the skb is
+// tracked.
+func (o *open) expect(skb, monoNs uint64) { o.findOrBegin(skb, monoNs) }
 
 // insert adds a copy of v to s, which is ordered by at and stays so. Records
 // come nearly in that order, as a CPU takes the time shortly before it reserves

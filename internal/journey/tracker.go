@@ -113,63 +113,29 @@ func (t *Tracker) openCount() uint64 { return uint64(len(t.journeys) - len(t.rec
 // journey when that is complete by it, and others that must make room. An event
 // of unknown kind is ignored.
 func (t *Tracker) Add(ev *event.Event) {
-	var o *open
-	var kept, lostEnd bool
-	switch ev.Kind {
-	case event.KindFrame:
-		f := &ev.Frame
-		t.stats.Frames++
-		if o = t.find(f.Journey, f.ExitMonoNs); o == nil {
-			t.stats.LateFrames++
-			return
-		}
-		if kept = o.addFrame(f, t.opts.MaxFrames); !kept {
-			t.stats.LeftOutFrames++
-		}
-	case event.KindFacts:
-		if o = t.find(ev.Facts.Journey, ev.Facts.AtMonoNs); o == nil {
-			return
-		}
-		kept, lostEnd = o.addFacts(&ev.Facts, t.opts.MaxFrames)
-	case event.KindClone:
-		if o = t.find(ev.Clone.Journey, ev.Clone.AtMonoNs); o == nil {
-			return
-		}
-		kept, lostEnd = o.addClone(&ev.Clone, t.opts.MaxFrames)
-	case event.KindOwner:
-		if o = t.find(ev.Owner.Journey, ev.Owner.AtMonoNs); o == nil {
-			return
-		}
-		kept = o.addOwner(&ev.Owner, t.opts.MaxFrames)
-	case event.KindEnd:
-		if o = t.find(ev.End.Journey, ev.End.AtMonoNs); o == nil {
-			return
-		}
-		kept = o.addEnd(&ev.End, t.opts.MaxFrames)
-	case event.KindStack, event.KindFields:
-		if o, kept = t.addExtra(ev); o == nil {
-			return
-		}
-	case event.KindLink:
+	if ev.Kind == event.KindLink { // of two journeys
 		t.addLink(&ev.Link)
 		return
-	case event.KindConntrack:
-		if o = t.find(ev.Conntrack.Journey, ev.Conntrack.AtMonoNs); o == nil {
-			return
-		}
-		kept = o.addConntrack(&ev.Conntrack, t.opts.MaxFrames)
-	case event.KindRule:
-		if o = t.find(ev.Rule.Journey, ev.Rule.AtMonoNs); o == nil {
-			return
-		}
-		kept = o.addRule(&ev.Rule, t.opts.MaxFrames)
-	default:
+	}
+	id, monoNs, ok := ev.Journey()
+	if !ok {
 		return
 	}
-	if kept {
-		t.held++
-	} else {
-		t.stats.LeftOut++
+	frame := ev.Kind == event.KindFrame
+	if frame {
+		t.stats.Frames++
+	}
+	o := t.find(id, monoNs)
+	if o == nil {
+		if frame {
+			t.stats.LateFrames++
+		}
+		return
+	}
+	kept, lostEnd := o.add(ev, t.opts.MaxFrames)
+	t.count(kept)
+	if !kept && frame {
+		t.stats.LeftOutFrames++
 	}
 	if lostEnd {
 		t.stats.LostEnds++
@@ -177,6 +143,15 @@ func (t *Tracker) Add(ev *event.Event) {
 	t.settle(o)
 	if ev.Kind == event.KindFacts {
 		t.lookBack(&ev.Facts)
+	}
+}
+
+// count counts an event that was kept, or for which there was no room.
+func (t *Tracker) count(kept bool) {
+	if kept {
+		t.held++
+	} else {
+		t.stats.LeftOut++
 	}
 }
 
