@@ -15,24 +15,6 @@ typedef u32 dev_t;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct list_head {
-	struct list_head *next, *prev;
-};
-
-struct kernfs_node {
-	u64 id;
-};
-
-struct cgroup_subsys_state {
-	struct cgroup *cgroup;
-	struct cgroup_subsys_state *parent;
-};
-
-struct cgroup {
-	struct cgroup_subsys_state self;
-	struct kernfs_node *kn;
-};
-
 struct css_set {
 	struct cgroup *dfl_cgrp;
 };

@@ -23,13 +23,6 @@
 #define ACTION_TX 3
 #define ACTION_REDIRECT 4
 
-/* How a buffer ended that was not dropped: enum end_how goes on here. */
-enum buffer_end {
-	END_PASSED = 32,     /* XDP_PASS */
-	END_SENT = 33,       /* XDP_TX: back to where it came from */
-	END_REDIRECTED = 34, /* XDP_REDIRECT */
-};
-
 struct tracked_buffer {
 	u64 journey;
 	u64 buffer; /* its address in records */
@@ -111,42 +104,6 @@ static __noinline int end_waiting(u64 data)
 	return 1;
 }
 
-/* Says that an skb, or a buffer, belongs to the journey of parent. */
-static __always_inline void send_adoption(struct cpu_state *cpu, u64 journey, u64 child, u64 parent)
-{
-	struct clone_record *clone = bpf_ringbuf_reserve(&ring, sizeof(*clone), 0);
-
-	if (!clone) {
-		cpu->ring_full_facts++;
-		return;
-	}
-	clone->kind = RECORD_CLONE;
-	clone->flags = 0;
-	clone->cpu = bpf_get_smp_processor_id();
-	clone->tid = bpf_get_current_pid_tgid();
-	clone->journey = journey;
-	clone->skb = child;
-	clone->parent = parent;
-	clone->at_mono_ns = bpf_ktime_get_ns();
-	bpf_ringbuf_submit(clone, record_flag(cpu));
-}
-
-/* Follows an skb that is the same packet as parent, an skb or a buffer. */
-static __always_inline void adopt_skb(struct cpu_state *cpu, u64 journey, u64 skb, u64 parent)
-{
-	struct tracked_skb state = {};
-
-	state.journey = journey;
-	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
-		if (!bpf_map_lookup_elem(&tracked, &skb))
-			cpu->tracked_full++;
-		return;
-	}
-	__sync_fetch_and_add(&live, 1);
-	note_last_skb(skb);
-	send_adoption(cpu, journey, skb, parent);
-}
-
 /* The skb that was built around a buffer goes on with its journey; NULL: none was. */
 static __noinline struct tracked_skb *join_buffer(u64 skb)
 {
@@ -157,11 +114,10 @@ static __noinline struct tracked_skb *join_buffer(u64 skb)
 	if (!cpu || !waiting_buffers)
 		return 0;
 	view_packet(&view, skb);
-	if ((u16)(view.mac_header - 1) >= 0xfffe)
+	if (!has_mac_header(&view) || !take_buffer(view.head + view.mac_header, &buffer))
 		return 0;
-	if (!take_buffer(view.head + view.mac_header, &buffer))
-		return 0;
-	adopt_skb(cpu, buffer.journey, skb, buffer.buffer);
+	join_journey(cpu, buffer.journey, skb, buffer.buffer);
+	note_last_skb(skb);
 	send_buffer_end(cpu, &buffer, bpf_ktime_get_ns());
 	return bpf_map_lookup_elem(&tracked, &skb);
 }

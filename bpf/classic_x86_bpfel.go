@@ -378,12 +378,12 @@ type classicTrackedSkb struct {
 	Fields      uint64
 	Origin      uint64
 	Sock        uint64
+	Nfct        uint64
+	NfctStatus  uint32
 	Facts       uint32
 	Entered     uint32
 	Tid         uint32
 	Mark        uint32
-	Nfct        uint64
-	NfctStatus  uint32
 	Pad         uint32
 }
 

@@ -8,17 +8,10 @@
 #include "read.h"
 #include <bpf/bpf_endian.h>
 
-#define PROTOCOL_ICMP 1
-#define PROTOCOL_TCP 6
-#define PROTOCOL_UDP 17
-#define PROTOCOL_ICMP6 58
-#define PROTOCOL_UDPLITE 136
-#define PROTOCOL_SCTP 132
 #define ICMP_ECHO_REPLY 0
 #define ICMP_ECHO 8
 #define ICMP6_ECHO_REQUEST 128
 #define ICMP6_ECHO_REPLY 129
-#define FRAGMENT_OFFSET_MASK 0x1fff
 
 /* IPv6 extension headers that may stand before the transport header. */
 #define IP6_HOP_BY_HOP 0
@@ -213,9 +206,9 @@ static __noinline void read_facts(struct facts_record *facts, const struct skb_v
 	}
 	bpf_get_current_comm(facts->comm, sizeof(facts->comm));
 	read_device(facts, skb, view->dev);
-	if (version == 4 && facts->ether_type != 0x0806)
+	if (version == 4 && facts->ether_type != ETHER_ARP)
 		read_ip4(facts, ip);
-	else if (version == 6 && facts->ether_type != 0x0806)
+	else if (version == 6 && facts->ether_type != ETHER_ARP)
 		read_ip6(facts, ip);
 }
 

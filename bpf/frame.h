@@ -11,13 +11,13 @@
 #ifndef OTEL_KPROBE_FRAME_H
 #define OTEL_KPROBE_FRAME_H
 
-#include "kin.h"
+#include "buffers.h"
 #include "conntrack.h"
+#include "kin.h"
 #include "modes.h"
 #include "notes.h"
 #include "owner_send.h"
 #include <bpf/bpf_tracing.h>
-#include "buffers.h"
 
 /* PT_REGS_PARM6 of bpf_tracing.h came with libbpf 1.2. */
 #define SIXTH_PARM(ctx) ((ctx)->r9)

@@ -41,6 +41,24 @@ struct net_device {
 	possible_net_t nd_net;
 };
 
+struct list_head {
+	struct list_head *next, *prev;
+};
+
+struct kernfs_node {
+	u64 id;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+};
+
 struct sock_common {
 	possible_net_t skc_net;
 	unsigned char skc_state;

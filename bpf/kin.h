@@ -29,41 +29,6 @@ struct kin_list {
 	u32 pad;
 };
 
-/* One new skb joins the journey of parent, with what is known of it. */
-static __always_inline void join_journey(struct cpu_state *cpu, const struct kin_list *list, u64 skb)
-{
-	struct tracked_skb *known = bpf_map_lookup_elem(&tracked, &list->skb);
-	struct tracked_skb state = {};
-	struct clone_record *clone;
-
-	state.journey = list->journey;
-	if (known) { /* a copy is of the same socket and connection, and begins with no record of it */
-		state.sock = known->sock;
-		state.nfct = known->nfct;
-		state.nfct_status = known->nfct_status;
-	}
-	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
-		if (!bpf_map_lookup_elem(&tracked, &skb))
-			cpu->tracked_full++;
-		return;
-	}
-	__sync_fetch_and_add(&live, 1);
-	clone = bpf_ringbuf_reserve(&ring, sizeof(*clone), 0);
-	if (!clone) {
-		cpu->ring_full_facts++;
-		return;
-	}
-	clone->kind = RECORD_CLONE;
-	clone->flags = 0;
-	clone->cpu = bpf_get_smp_processor_id();
-	clone->tid = known ? known->tid : 0;
-	clone->journey = list->journey;
-	clone->skb = skb;
-	clone->parent = list->skb;
-	clone->at_mono_ns = bpf_ktime_get_ns();
-	bpf_ringbuf_submit(clone, record_flag(cpu));
-}
-
 /* The packets of two skbs, as struct link_record has them. */
 struct kinship {
 	u64 journey;
@@ -107,12 +72,8 @@ static __noinline void derive_journey(struct cpu_state *cpu, const struct kin_li
 	if (list->kin == KIN_DERIVES_FIRST && from->origin && from->entered <= BROTHER_FRAMES)
 		state.origin = from->origin;
 	state.journey = new_journey(cpu);
-	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
-		if (!bpf_map_lookup_elem(&tracked, &skb))
-			cpu->tracked_full++;
+	if (!follow_skb(cpu, skb, &state))
 		return;
-	}
-	__sync_fetch_and_add(&live, 1);
 	kinship.journey = state.journey;
 	kinship.other = state.origin;
 	kinship.skb = skb;
@@ -147,7 +108,7 @@ static __noinline long meet_next(u32 number, struct kin_list *list)
 	if (!cpu || skb < LOWEST_KERNEL_ADDRESS || skb > HIGHEST_POINTER || skb == list->skb)
 		return 1;
 	if (list->kin == KIN_CLONES)
-		join_journey(cpu, list, skb);
+		join_journey(cpu, list->journey, skb, list->skb);
 	else if (list->kin == KIN_GATHERS)
 		merge_journeys(cpu, skb, list->skb, list->func);
 	else

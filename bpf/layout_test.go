@@ -163,7 +163,6 @@ func TestEnums(t *testing.T) {
 			"MODE_ARGUMENT":  uint64(sessionFunctionModeMODE_ARGUMENT),
 			"MODE_INDIRECT":  uint64(sessionFunctionModeMODE_INDIRECT),
 			"MODE_NO_START":  uint64(sessionFunctionModeMODE_NO_START),
-			"MODE_CLONES":    uint64(sessionFunctionModeMODE_CLONES),
 			"MODE_KIN":       uint64(sessionFunctionModeMODE_KIN),
 			"MODE_KIN_SHIFT": uint64(sessionFunctionModeMODE_KIN_SHIFT),
 			"MODE_SOCK":      uint64(sessionFunctionModeMODE_SOCK),

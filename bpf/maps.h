@@ -26,12 +26,12 @@ struct tracked_skb {
 	u64 fields; /* hash of the last fields_record, 0: none */
 	u64 origin; /* the journey that this one was cut from, 0: none */
 	u64 sock; /* that the last owner record was about, or should have been */
+	u64 nfct; /* sk_buff's when it was last sent */
+	u32 nfct_status; /* the connection's status then */
 	u32 facts;
 	u32 entered;
 	u32 tid;
 	u32 mark;
-	u64 nfct;        /* sk_buff's when it was last sent */
-	u32 nfct_status; /* the connection's status then */
 	u32 pad;
 };
 

@@ -4,10 +4,9 @@
 #define OTEL_KPROBE_MATCH_H
 
 #include "maps.h"
+#include "protocols.h"
 #include "read.h"
 #include "tunnel.h"
-
-#define ETHERNET_HEADER_BYTES 14
 
 /*
  * The pcap filter. User space replaces both bodies (internal/filter.Inject):

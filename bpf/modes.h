@@ -19,8 +19,7 @@ enum function_mode {
 	MODE_ARGUMENT = 7,      /* mask: number of the argument register, from 0 */
 	MODE_INDIRECT = 1 << 3, /* the argument is a struct sk_buff ** */
 	MODE_NO_START = 1 << 4, /* no journey begins here: the skb is being made or freed */
-	MODE_CLONES = 1 << 5,   /* the returned skb, or list of them, joins the journey */
-	MODE_KIN = 7 << 5,      /* mask: enum kin, of which KIN_CLONES is MODE_CLONES */
+	MODE_KIN = 7 << 5,      /* mask: enum kin */
 	MODE_KIN_SHIFT = 5,
 	MODE_END = 7 << 8,      /* mask: enum end_how of a function that ends its skb, 0: none */
 	MODE_END_SHIFT = 8,

@@ -15,11 +15,6 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct list_head {
-	struct list_head *next;
-	struct list_head *prev;
-};
-
 struct nf_conntrack_zone {
 	__u16 id;
 };

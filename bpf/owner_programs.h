@@ -32,9 +32,11 @@ int socket_used(struct pt_regs *ctx)
 	return 0;
 }
 
-/* What a listening socket's user gets by a connection, before he has accepted it. */
-static __always_inline int inherit_owner(u64 listener, u64 child)
+/* (struct sock *listener, struct sock *child, …): a connection that its user has not accepted yet. */
+SEC("kprobe/socket_child")
+int socket_child(struct pt_regs *ctx)
 {
+	u64 listener = PT_REGS_PARM1(ctx), child = PT_REGS_PARM2(ctx);
 	struct socket_owner *known = bpf_map_lookup_elem(&owners, &listener);
 	struct socket_owner owner;
 
@@ -43,13 +45,6 @@ static __always_inline int inherit_owner(u64 listener, u64 child)
 	owner = *known;
 	bpf_map_update_elem(&owners, &child, &owner, BPF_NOEXIST);
 	return 0;
-}
-
-/* (struct sock *listener, struct sock *child, …) */
-SEC("kprobe/socket_child")
-int socket_child(struct pt_regs *ctx)
-{
-	return inherit_owner(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
 }
 
 /* (struct sock *): the last thing that is done with a socket before its memory is freed. */

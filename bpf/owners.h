@@ -22,24 +22,6 @@
 #define STATE_TIME_WAIT 6
 #define STATE_NEW_SYN_RECV 12
 
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct kernfs_node {
-	u64 id;
-};
-
-struct cgroup_subsys_state {
-	struct cgroup *cgroup;
-	struct cgroup_subsys_state *parent;
-};
-
-struct cgroup {
-	struct cgroup_subsys_state self;
-	struct kernfs_node *kn;
-};
-
-#pragma clang attribute pop
-
 /* Which owner's packets are followed; constant to the verifier, as settings are. */
 struct owner_settings {
 	u64 cgroup; /* 0: any; else this one and those below it */

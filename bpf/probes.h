@@ -28,11 +28,11 @@ ARGUMENTS(NO_START)
 ARGUMENTS(INDIRECT)
 /* A socket, and then the skb that belongs to it. */
 PROBE(sock_1, "sock_1", PT_REGS_PARM2(ctx), MODE_SOCK)
-PROBE(clones_0, "clones_0", PT_REGS_PARM1(ctx), MODE_CLONES)
 
 /* What meets other packets: enum kin. */
 #define KIN(name, parm, kin) PROBE(name, #name, parm(ctx), (kin) << MODE_KIN_SHIFT)
 
+KIN(clones_0, PT_REGS_PARM1, KIN_CLONES)
 KIN(derives_0, PT_REGS_PARM1, KIN_DERIVES)
 KIN(derives_first_1, PT_REGS_PARM2, KIN_DERIVES_FIRST)
 KIN(merges_zero_1, PT_REGS_PARM2, KIN_MERGES_ZERO)

@@ -68,6 +68,10 @@ enum end_how {
 	END_MERGED = 4,
 	END_DEFERRED = 5,
 	END_EVICTED = 6,
+	/* 7 is user space's own (event.EndAbsorbed). A packet without an skb, by the verdict of XDP: */
+	END_PASSED = 8,     /* XDP_PASS */
+	END_SENT = 9,       /* XDP_TX: back to where it came from */
+	END_REDIRECTED = 10, /* XDP_REDIRECT */
 };
 
 /* What joins two packets; the flags byte of struct link_record. */

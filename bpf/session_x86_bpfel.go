@@ -18,7 +18,6 @@ const (
 	sessionFunctionModeMODE_ARGUMENT  sessionFunctionMode = 7
 	sessionFunctionModeMODE_INDIRECT  sessionFunctionMode = 8
 	sessionFunctionModeMODE_NO_START  sessionFunctionMode = 16
-	sessionFunctionModeMODE_CLONES    sessionFunctionMode = 32
 	sessionFunctionModeMODE_KIN       sessionFunctionMode = 224
 	sessionFunctionModeMODE_KIN_SHIFT sessionFunctionMode = 5
 	sessionFunctionModeMODE_END       sessionFunctionMode = 1792

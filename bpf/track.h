@@ -122,6 +122,54 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 	return bpf_map_lookup_elem(&tracked, &skb);
 }
 
+/* Begins to follow an skb; false when it is followed already, or there is no room for it. */
+static __always_inline int follow_skb(struct cpu_state *cpu, u64 skb, const struct tracked_skb *state)
+{
+	if (bpf_map_update_elem(&tracked, &skb, state, BPF_NOEXIST)) {
+		if (!bpf_map_lookup_elem(&tracked, &skb))
+			cpu->tracked_full++;
+		return 0;
+	}
+	__sync_fetch_and_add(&live, 1);
+	return 1;
+}
+
+/* Says that an skb, or the buffer of one, belongs to the journey of parent. */
+static __always_inline void send_clone(struct cpu_state *cpu, u64 journey, u64 skb, u64 parent)
+{
+	struct clone_record *clone = bpf_ringbuf_reserve(&ring, sizeof(*clone), 0);
+
+	if (!clone) {
+		cpu->ring_full_facts++;
+		return;
+	}
+	clone->kind = RECORD_CLONE;
+	clone->flags = 0;
+	clone->cpu = bpf_get_smp_processor_id();
+	clone->tid = bpf_get_current_pid_tgid();
+	clone->journey = journey;
+	clone->skb = skb;
+	clone->parent = parent;
+	clone->at_mono_ns = bpf_ktime_get_ns();
+	bpf_ringbuf_submit(clone, record_flag(cpu));
+}
+
+/* An skb that is the same packet as parent, an skb or the buffer of one, joins its journey. */
+static __always_inline void join_journey(struct cpu_state *cpu, u64 journey, u64 skb, u64 parent)
+{
+	struct tracked_skb *known = bpf_map_lookup_elem(&tracked, &parent);
+	struct tracked_skb state = {};
+
+	state.journey = journey;
+	if (known) { /* it is of the same socket and connection, and begins with no record of them */
+		state.sock = known->sock;
+		state.nfct = known->nfct;
+		state.nfct_status = known->nfct_status;
+	}
+	if (follow_skb(cpu, skb, &state))
+		send_clone(cpu, journey, skb, parent);
+}
+
 /* Follows skb no longer, and says how it ended. */
 static __noinline int end_skb(u64 skb, u32 how, u32 reason, u64 location)
 {

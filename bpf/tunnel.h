@@ -6,22 +6,16 @@
 #ifndef OTEL_KPROBE_TUNNEL_H
 #define OTEL_KPROBE_TUNNEL_H
 
+#include "protocols.h"
 #include "read.h"
 #include <bpf/bpf_endian.h>
 
-#define TUNNEL_IPIP 4
-#define TUNNEL_UDP 17
-#define TUNNEL_IP6 41
-#define TUNNEL_GRE 47
 #define PORT_VXLAN 4789
 #define PORT_VXLAN_LINUX 8472
 #define PORT_GENEVE 6081
 #define UDP_HEADER_BYTES 8
 #define VXLAN_HEADER_BYTES 8
 #define VXLAN_HAS_ID 0x08 /* first byte of its header */
-#define ETHER_IP4 0x0800
-#define ETHER_IP6 0x86dd
-#define ETHER_BRIDGED 0x6558 /* an Ethernet frame follows */
 
 /* As filter_l2 and filter_l3 (match.h), for what the tunnel carries. */
 static __noinline u32 tunnel_l2(u64 data, u32 caplen, u32 wirelen)
@@ -85,7 +79,7 @@ static __always_inline void find_carried(struct carried *inner, u64 ip)
 	if (first >> 4 == 4) {
 		at = ip + (first & 15) * 4;
 		protocol = read_u8(ip + 9);
-		if (bpf_ntohs(read_u32(ip + 4) >> 16) & 0x1fff) /* a later fragment */
+		if (bpf_ntohs(read_u32(ip + 4) >> 16) & FRAGMENT_OFFSET_MASK) /* a later fragment */
 			return;
 	} else if (first >> 4 == 6) {
 		at = ip + 40;
@@ -93,13 +87,13 @@ static __always_inline void find_carried(struct carried *inner, u64 ip)
 	} else {
 		return;
 	}
-	if (protocol == TUNNEL_IPIP)
+	if (protocol == PROTOCOL_IPIP)
 		carried_as(inner, at, ETHER_IP4);
-	else if (protocol == TUNNEL_IP6)
+	else if (protocol == PROTOCOL_IP6)
 		carried_as(inner, at, ETHER_IP6);
-	else if (protocol == TUNNEL_GRE)
+	else if (protocol == PROTOCOL_GRE)
 		carried_by_gre(inner, at);
-	else if (protocol == TUNNEL_UDP)
+	else if (protocol == PROTOCOL_UDP)
 		carried_by_udp(inner, at);
 }
 

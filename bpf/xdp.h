@@ -9,9 +9,6 @@
 #include "runs.h"
 
 #define XDP_JOURNEY (1ULL << 47) /* apart from those that skbs begin */
-#define ETHER_IP4 0x0800
-#define ETHER_IP6 0x86dd
-#define ETHER_VLAN 0x8100
 #define VLAN_HEADER_BYTES 4
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -250,7 +247,7 @@ static __noinline int leave_buffer(struct open_run *run, u64 xdp, u32 action)
 		buffer.buffer = read_u64(xdp + XDP_OFFSET(data_hard_start));
 		buffer.entered = 0;
 		buffer.facts = 0;
-		send_adoption(cpu, buffer.journey, buffer.buffer, run->frame.skb);
+		send_clone(cpu, buffer.journey, buffer.buffer, run->frame.skb);
 	}
 	if (action == ACTION_PASS || action == ACTION_TX || action == ACTION_REDIRECT) {
 		end_waiting(data); /* what was there before is gone */
@@ -273,14 +270,17 @@ int skb_copied(u64 *ctx)
 {
 	struct cpu_state *cpu = this_cpu_state();
 	struct tracked_skb *state;
-	u64 from;
+	u64 skb, from;
 
 	if (!live || !cpu)
 		return 0;
+	skb = run_argument(ctx, 0);
 	from = run_argument(ctx, 1);
 	state = bpf_map_lookup_elem(&tracked, &from);
-	if (state)
-		adopt_skb(cpu, state->journey, run_argument(ctx, 0), from);
+	if (!state)
+		return 0;
+	join_journey(cpu, state->journey, skb, from);
+	note_last_skb(skb);
 	return 0;
 }
 

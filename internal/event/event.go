@@ -197,6 +197,11 @@ const (
 	// EndAbsorbed is never sent by the kernel side: an skb that a Link says to
 	// have become a piece of another one was freed with that.
 	EndAbsorbed EndHow = 7
+
+	// A packet without an skb, on which an XDP program ran.
+	EndPassed     EndHow = 8  // XDP_PASS: an skb was built of it, or should have been
+	EndSent       EndHow = 9  // XDP_TX: sent back through the same device
+	EndRedirected EndHow = 10 // XDP_REDIRECT
 )
 
 // End says that a tracked skb is followed no longer.

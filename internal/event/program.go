@@ -28,14 +28,6 @@ func Program(fn uint64) (hook Hook, id uint32) {
 	return HookNone, 0
 }
 
-// Ways in which the buffer of a packet without an skb ends that an XDP program
-// ran on. Their numbers are those of bpf/buffers.h.
-const (
-	EndPassed     EndHow = 32 // XDP_PASS: an skb was built of it, or should have been
-	EndSent       EndHow = 33 // XDP_TX: sent back through the same device
-	EndRedirected EndHow = 34 // XDP_REDIRECT
-)
-
 // xdpReason stands above the XDP action in the Reason of an End by an XDP program.
 const xdpReason = 0xffff
 

@@ -28,7 +28,7 @@
 //	13 cgroup      id u64, path
 //	14 operation   number u32, name
 //	15 flag        bit of the flags of a request u32, name
-//	33 executable  tgid u32, tid u32, name of the thread (16 bytes), path
+//	16 executable  tgid u32, tid u32, name of the thread (16 bytes), path
 //
 // Names stand anywhere: a name is known when the journey or request that needs
 // it has ended, behind its last record. So a replay reads the file twice, see
@@ -78,7 +78,7 @@ const (
 	KindOperation   Kind = 14
 	KindRequestFlag Kind = 15
 
-	KindExecutable Kind = 33
+	KindExecutable Kind = 16
 )
 
 // Header says where and how a recording was made.

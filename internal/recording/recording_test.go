@@ -308,7 +308,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"executable without path", header + entry(KindExecutable, 24, at(24)), ErrContent,
-			"the recording is damaged at byte 23: 24 bytes do not fit an entry of kind 33",
+			"the recording is damaged at byte 23: 24 bytes do not fit an entry of kind 16",
 		},
 		{
 			"flag without number", header + entry(KindRequestFlag, 0, ""), ErrContent,
