@@ -21,10 +21,16 @@ import (
 	"github.com/otel-kprobe/otel-kprobe/internal/probe"
 )
 
+// loaded are the programs in the kernel.
+type loaded struct {
+	objects *bpf.Objects
+	options bpf.Options          // that they were loaded with
+	filters kernel.PacketFilters // of which they tell the rules
+}
+
 // attached is a kernel that reports to us.
 type attached struct {
-	objects    *bpf.Objects
-	options    bpf.Options // that objects were loaded with
+	loaded
 	attachment *probe.Attachment
 	backend    probe.Backend
 	symbols    func() (*kernel.Symbols, error) // read at the first call
@@ -60,19 +66,19 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	functions := slices.Concat(selection.Functions, selection.Callees)
 	total := len(functions)
 	progress(0, total)
-	objects, options, filters, err := loadObjects(backend, functions, s, extras.wanted, types)
+	programs, err := loadObjects(backend, functions, s, extras.wanted, types)
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
-	attachment, err := probe.Attach(ctx, objects, probe.AttachOptions{
+	attachment, err := probe.Attach(ctx, programs.objects, probe.AttachOptions{
 		Backend:   backend,
 		Functions: functions,
 		EntryOnly: s.entryOnly,
-		Filters:   filters,
+		Filters:   programs.filters,
 		Progress:  func(done int) { progress(done, total) },
 	})
 	if err != nil {
-		_ = objects.Close() // err tells what went wrong first
+		_ = programs.objects.Close() // err tells what went wrong first
 		return nil, explainRefusal(err)
 	}
 	if refused := attachment.Refused; len(refused) > 0 {
@@ -80,8 +86,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 			"first", refused[0].Name, "reason", refused[0].Reason)
 	}
 	return &attached{
-		objects:    objects,
-		options:    options,
+		loaded:     programs,
 		attachment: attachment,
 		backend:    backend,
 		symbols:    symbols,
@@ -108,8 +113,8 @@ func chooseBackend(s packetsSettings) (backend probe.Backend, why string, err er
 	return probe.Backend(name), why, nil
 }
 
-// selectFunctions applies --filter-func and --non-skb-funcs; a pattern without a match is the
-// user's mistake.
+// selectFunctions applies --filter-func and --non-skb-funcs; a pattern without a
+// match is the user's mistake.
 func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*kernel.Symbols, error)) (probe.Selection, error) {
 	tracefs, err := kernel.TracefsDir()
 	if err != nil {
@@ -138,18 +143,16 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 	return selection, usageError(selection.Begins(s.funcText))
 }
 
-// loadObjects loads the programs for these functions with the filters built in,
-// and says with which options and of which packet filters they tell the rules.
-func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, extras bpf.Extras, types func() (kernelTypes, error)) (*bpf.Objects, bpf.Options, kernel.PacketFilters, error) {
-	var none kernel.PacketFilters
+// loadObjects loads the programs for these functions with the filters built in.
+func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, extras bpf.Extras, types func() (kernelTypes, error)) (l loaded, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, bpf.Options{}, none, fmt.Errorf("raise the limit of locked memory: %w", err)
+		return l, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		return nil, bpf.Options{}, none, fmt.Errorf("count CPUs: %w", err)
+		return l, fmt.Errorf("count CPUs: %w", err)
 	}
-	options := bpf.Options{
+	l.options = bpf.Options{
 		Kind:       backend.Kind(),
 		Programs:   backend.Programs(functions, s.entryOnly),
 		AttachType: backend.AttachType(),
@@ -168,14 +171,13 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 		TraceXDP:   s.programs.xdp,
 	}
 	if s.programs.xdp {
-		options.Programs = append(options.Programs, bpf.ProgramForgetBuffer)
+		l.options.Programs = append(l.options.Programs, bpf.ProgramForgetBuffer)
 	}
-	filters, err := adaptToKernel(&options, s.pcap, s.tunnel, types)
-	if err != nil {
-		return nil, options, none, err
+	if l.filters, err = adaptToKernel(&l.options, s.pcap, s.tunnel, types); err != nil {
+		return l, err
 	}
-	objects, err := bpf.Load(options)
-	return objects, options, filters, err
+	l.objects, err = bpf.Load(l.options)
+	return l, err
 }
 
 // kernelTypes is what programs are adapted to, from the BTF of vmlinux.
@@ -205,7 +207,11 @@ func adaptToKernel(o *bpf.Options, pcap, tunnel *filter.Program, read func() (ke
 	if err != nil {
 		return kernel.PacketFilters{}, err
 	}
-	filters, err := kernel.ReadPacketFilters(kernel.ModulesDir, types.spec, btf.LoadKernelModuleSpec)
+	modules, err := kernel.LoadedModules(kernel.ModulesPath)
+	if err != nil {
+		return kernel.PacketFilters{}, err
+	}
+	filters, err := kernel.ReadPacketFilters(modules, types.spec, btf.LoadKernelModuleSpec)
 	if err != nil {
 		return filters, err
 	}

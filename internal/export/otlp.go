@@ -23,7 +23,8 @@ const (
 )
 
 // Upload sends a message of so many spans: the content of its ResourceSpans, one
-// unless the envelope is layered. It keeps nothing of resourceSpans, retries as it sees fit, and returns soon
+// unless the envelope is layered. It keeps nothing of resourceSpans, retries as it
+// sees fit, and returns soon
 // after ctx is done. A rejected number above zero is an answer of partial
 // success, with err, if any, as the receiver's reason; with rejected zero an
 // err means that no span arrived.

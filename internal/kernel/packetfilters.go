@@ -4,14 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf/btf"
 )
-
-// ModulesDir has a directory for each loaded module.
-const ModulesDir = "/sys/module"
 
 // PacketFilters says which packet filters the kernel has by now: their modules
 // are loaded with the first rule.
@@ -26,14 +22,11 @@ type PacketFilters struct {
 	Types *btf.Spec
 }
 
-// ReadPacketFilters looks for the filters among the modules in a directory laid
-// out as ModulesDir and in the types of vmlinux. module gives a module's types
+// ReadPacketFilters looks for the filters among the loaded modules (LoadedModules)
+// and in the types of vmlinux. module gives a module's types
 // (btf.LoadKernelModuleSpec); its fs.ErrNotExist says that it has none.
-func ReadPacketFilters(modulesDir string, vmlinux *btf.Spec, module func(string) (*btf.Spec, error)) (PacketFilters, error) {
-	loaded := func(name string) bool {
-		_, err := os.Stat(filepath.Join(modulesDir, name))
-		return err == nil
-	}
+func ReadPacketFilters(modules []string, vmlinux *btf.Spec, module func(string) (*btf.Spec, error)) (PacketFilters, error) {
+	loaded := func(name string) bool { return slices.Contains(modules, name) }
 	f := PacketFilters{NFTables: loaded("nf_tables") || hasStruct(vmlinux, "nft_chain")}
 	var err error
 	if f.NFTables {

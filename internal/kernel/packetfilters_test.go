@@ -3,8 +3,6 @@ package kernel
 import (
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -41,7 +39,7 @@ func typesWith(t *testing.T, names ...string) *btf.Spec {
 func TestReadPacketFilters(t *testing.T) {
 	tests := []struct {
 		name                 string
-		loaded               []string            // directories of modules
+		loaded               []string            // modules
 		vmlinux              []string            // as for typesWith
 		modules              map[string][]string // types of modules that have some
 		nft, xt, priv, types bool
@@ -59,19 +57,13 @@ func TestReadPacketFilters(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
-			for _, m := range tt.loaded {
-				if err := os.Mkdir(filepath.Join(dir, m), 0o700); err != nil {
-					t.Fatal(err)
-				}
-			}
 			module := func(name string) (*btf.Spec, error) {
 				if types, ok := tt.modules[name]; ok {
 					return typesWith(t, types...), nil
 				}
 				return nil, fmt.Errorf("open: %w", fs.ErrNotExist)
 			}
-			got, err := ReadPacketFilters(dir, typesWith(t, tt.vmlinux...), module)
+			got, err := ReadPacketFilters(tt.loaded, typesWith(t, tt.vmlinux...), module)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,12 +75,8 @@ func TestReadPacketFilters(t *testing.T) {
 }
 
 func TestReadPacketFiltersFails(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "nf_tables"), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	module := func(string) (*btf.Spec, error) { return nil, fs.ErrPermission }
-	if _, err := ReadPacketFilters(dir, typesWith(t), module); err == nil || !strings.Contains(err.Error(), "read types of kernel module nf_tables") {
+	if _, err := ReadPacketFilters([]string{"nf_tables"}, typesWith(t), module); err == nil || !strings.Contains(err.Error(), "read types of kernel module nf_tables") {
 		t.Errorf("error %v", err)
 	}
 }
