@@ -100,25 +100,45 @@ func (a *Attachment) attachTracepoints(objects *bpf.Objects) error {
 // attachEnds gives those of the freeing functions that this kernel has a probe
 // of their own.
 func (a *Attachment) attachEnds(objects *bpf.Objects, backend Backend, ends []endFunction) error {
-	for _, end := range ends {
-		probe, err := attachEnd(objects, backend, end)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrInvalid) {
-			continue // inlined or renamed in this kernel: docs/kernels.md
-		}
+	links, err := attachAtOnce(ends, func(end endFunction) ([]link.Link, error) {
+		l, err := attachEntry(objects, backend, end.function, end.program)
 		if err != nil {
-			return fmt.Errorf("attach to %s, which frees an skb: %w", end.function, err)
+			return nil, fmt.Errorf("attach to %s, which frees an skb: %w", end.function, err)
 		}
-		a.ends = append(a.ends, probe)
-	}
-	return nil
+		return []link.Link{l}, nil
+	})
+	a.ends = append(a.ends, links...)
+	return err
 }
 
-func attachEnd(objects *bpf.Objects, backend Backend, end endFunction) (link.Link, error) {
-	program := objects.Programs[end.program]
+// attachEntry attaches a program to the entry of one function.
+func attachEntry(objects *bpf.Objects, backend Backend, function, program string) (link.Link, error) {
 	if backend == BackendKprobe {
-		return link.Kprobe(end.function, program, nil)
+		return link.Kprobe(function, objects.Programs[program], nil)
 	}
-	return link.KprobeMulti(program, link.KprobeMultiOptions{Symbols: []string{end.function}})
+	return link.KprobeMulti(objects.Programs[program], link.KprobeMultiOptions{Symbols: []string{function}})
+}
+
+// attachAtOnce attaches to several functions that have nothing to do with one
+// another, all at once: a single kprobe is slow and mostly waits. What this kernel
+// lacks (inlined or renamed: docs/kernels.md) is left out. With an error, what was
+// attached is given too.
+func attachAtOnce[F any](functions []F, attach func(F) ([]link.Link, error)) ([]link.Link, error) {
+	var (
+		wg    sync.WaitGroup
+		links = make([][]link.Link, len(functions))
+		errs  = make([]error, len(functions))
+	)
+	for i, f := range functions {
+		wg.Go(func() { links[i], errs[i] = attach(f) })
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrInvalid) {
+			errs[i] = nil
+		}
+	}
+	return slices.Concat(links...), errors.Join(errs...)
 }
 
 // attachMulti makes one link for each program, for all of its functions.

@@ -1,10 +1,7 @@
 package probe
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"sync"
 
 	"github.com/cilium/ebpf/link"
 
@@ -63,25 +60,13 @@ func attachNamed(objects *bpf.Objects, program string, names []string) ([]link.L
 	return links, err
 }
 
-// attachNamedSingly gives each of the functions that there are a kprobe, all at
-// once: the kernel makes each of them wait.
+// attachNamedSingly gives each of the functions that there are a kprobe.
 func attachNamedSingly(objects *bpf.Objects, program string, names []string) ([]link.Link, error) {
-	var (
-		wg    sync.WaitGroup
-		links = make([]link.Link, len(names))
-		errs  = make([]error, len(names))
-	)
-	for i, name := range names {
-		wg.Go(func() { links[i], errs[i] = link.Kprobe(name, objects.Programs[program], nil) })
-	}
-	wg.Wait()
-	var made []link.Link
-	for i := range links {
-		if errs[i] == nil {
-			made = append(made, links[i])
-		} else if errors.Is(errs[i], os.ErrNotExist) || errors.Is(errs[i], os.ErrInvalid) {
-			errs[i] = nil // this kernel does without it
+	return attachAtOnce(names, func(name string) ([]link.Link, error) {
+		l, err := attachEntry(objects, BackendKprobe, name, program)
+		if err != nil {
+			return nil, err
 		}
-	}
-	return made, errors.Join(errs...)
+		return []link.Link{l}, nil
+	})
 }

@@ -1,11 +1,8 @@
 package probe
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"sync"
 
 	"github.com/cilium/ebpf/link"
 
@@ -73,37 +70,29 @@ func RulePrograms(filters kernel.PacketFilters) []string {
 	return names
 }
 
-// attachRules attaches to those of the functions whose module is loaded: all at
-// once, for a single kprobe is slow and mostly waits.
+// attachRules attaches to those of the functions whose module is loaded.
 func (a *Attachment) attachRules(objects *bpf.Objects, backend Backend, filters kernel.PacketFilters) error {
-	functions := ruleFunctions(filters)
-	links, errs := make([][]link.Link, len(functions)), make([]error, len(functions))
-	var wg sync.WaitGroup
-	for i, f := range functions {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			links[i], errs[i] = attachRule(objects, backend, f)
-		}()
-	}
-	wg.Wait()
-	for i, f := range functions {
-		a.ends = append(a.ends, links[i]...)
-		if err := errs[i]; errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrInvalid) {
-			errs[i] = nil
-		} else if err != nil {
-			errs[i] = fmt.Errorf("attach to %s, which tells rules: %w", f.function, err)
+	links, err := attachAtOnce(ruleFunctions(filters), func(f ruleFunction) ([]link.Link, error) {
+		links, err := attachRule(objects, backend, f)
+		if err != nil {
+			err = fmt.Errorf("attach to %s, which tells rules: %w", f.function, err)
 		}
-	}
-	return errors.Join(errs...)
+		return links, err
+	})
+	a.ends = append(a.ends, links...)
+	return err
 }
 
 // attachRule attaches to the entry and, where that is wanted, to the return of a
 // function. With an error, what is attached by then is given too.
 func attachRule(objects *bpf.Objects, backend Backend, f ruleFunction) ([]link.Link, error) {
-	entry, err := attachEnd(objects, backend, endFunction{function: f.function, program: f.program})
-	if err != nil || f.ret == "" {
-		return withoutNil(entry), err
+	entry, err := attachEntry(objects, backend, f.function, f.program)
+	if err != nil {
+		return nil, err
+	}
+	links := []link.Link{entry}
+	if f.ret == "" {
+		return links, nil
 	}
 	program := objects.Programs[f.ret]
 	var ret link.Link
@@ -112,9 +101,8 @@ func attachRule(objects *bpf.Objects, backend Backend, f ruleFunction) ([]link.L
 	} else {
 		ret, err = link.KretprobeMulti(program, link.KprobeMultiOptions{Symbols: []string{f.function}})
 	}
-	return withoutNil(entry, ret), err
-}
-
-func withoutNil(links ...link.Link) []link.Link {
-	return slices.DeleteFunc(links, func(l link.Link) bool { return l == nil })
+	if err != nil {
+		return links, err
+	}
+	return append(links, ret), nil
 }
