@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the kernel tests of bpf and internal/filter and the scenarios
 # (test/scenario) on real kernels: one boot for each, and one more of 6.12 under
-# lockdown. test/vm/run.sh boots again when a machine does not come up.
+# lockdown, some at a time. test/vm/run.sh boots again when a machine does not come up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,8 @@ usage: kernels.sh [--suite NAME]… [--run RE] [KERNEL]…
   --run RE      only the tests that match, as -test.run
   KERNEL        $(test/vm/images.sh list | tr '\n' ' ')(default: all of them)
 
-It tests bin/otel-kprobe, or what OTEL_KPROBE_BIN names.
+It tests bin/otel-kprobe, or what OTEL_KPROBE_BIN names, on as many machines at a
+time as there are processors, or as OTEL_KPROBE_VMS says.
 USAGE
 }
 
@@ -79,20 +80,54 @@ for suite in "${suites[@]}"; do build "$suite"; done
 cp "$binary" "$share/otel-kprobe"
 cp test/scenario/guest.sh "$share/guest.sh"
 
-failed=()
+# Runs suites $2… on kernel $1 in one boot and says how long they took.
+run_kernel() {
+	local kernel=$1 begin=$SECONDS status=0
+	shift
+	echo "== kernel $kernel: $*"
+	if [[ $* == lockdown ]]; then
+		boot "$kernel" --append lockdown=confidentiality -- bash /share/guest.sh lockdown || status=$?
+	else
+		boot "$kernel" -- bash /share/guest.sh "$@" || status=$?
+	fi
+	echo "== kernel $kernel: $* took $((SECONDS - begin)) s"
+	return "$status"
+}
+
+# Starts run_kernel with its arguments as soon as fewer than $machines run. Its
+# output is kept apart, and shown as a whole when it has ended.
+start() {
+	local log=$share/log.${#started[@]}
+	while [[ $(jobs -rp | wc -l) -ge $machines ]]; do wait -n || true; done
+	started+=("$*")
+	(
+		status=0
+		run_kernel "$@" >"$log" 2>&1 || status=$?
+		flock "$share/show" cat "$log"
+		echo "$status" >"$log.status"
+	) &
+}
+
+# An emulated machine occupies one processor of the host.
+machines=${OTEL_KPROBE_VMS:-$(nproc)}
+started=()
 in_one_boot=()
 for suite in bpf filter scenario; do
 	if has "$suite"; then in_one_boot+=("$suite"); fi
 done
 for kernel in "${kernels[@]}"; do
-	[[ ${#in_one_boot[@]} -gt 0 ]] || break
-	echo "== kernel $kernel: ${in_one_boot[*]}"
-	begin=$SECONDS
-	boot "$kernel" -- bash /share/guest.sh "${in_one_boot[@]}" || failed+=("$kernel")
-	echo "== kernel $kernel took $((SECONDS - begin)) s"
+	if [[ ${#in_one_boot[@]} -gt 0 ]]; then start "$kernel" "${in_one_boot[@]}"; fi
 done
-if has lockdown && [[ " ${kernels[*]} " == *" 6.12 "* ]]; then
-	echo "== kernel 6.12 under lockdown"
-	boot 6.12 --append lockdown=confidentiality -- bash /share/guest.sh lockdown || failed+=("6.12 under lockdown")
-fi
+if has lockdown && [[ " ${kernels[*]} " == *" 6.12 "* ]]; then start 6.12 lockdown; fi
+wait
+
+failed=()
+for number in "${!started[@]}"; do
+	log=$share/log.$number
+	[[ $(cat "$log.status" 2>/dev/null) != 0 ]] || continue
+	failed+=("${started[$number]}")
+	# Again at the end, where it is looked for: another kernel's output may follow it.
+	echo "== failures of ${started[$number]}"
+	grep -B 25 -E '^ *--- FAIL|^panic:|^FAIL|^guest: failed' "$log" | tail -n 150 || true
+done
 [[ ${#failed[@]} -eq 0 ]] || fail "failed: $(printf '%s; ' "${failed[@]}")"
