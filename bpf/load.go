@@ -71,6 +71,9 @@ type Options struct {
 	TraceXDP    bool // … for XDP programs; follows packets from before they have an skb
 	// ModuleTypes are those of kernel modules that are read too: nf_tables.
 	ModuleTypes []*btf.Spec
+	// Contexts is the map with the spans that threads are in (OpenContexts); nil: none
+	// is known. Load does not close it.
+	Contexts *ebpf.Map
 	// Filter replaces the bodies of filter_l2 and filter_l3, and with Tunnel those of
 	// tunnel_l2 and tunnel_l3.
 	Filter func(*ebpf.CollectionSpec) error
@@ -99,7 +102,8 @@ func Load(o Options) (*Objects, error) {
 		return nil, err
 	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		Programs: ebpf.ProgramOptions{KernelTypes: o.KernelTypes, ExtraRelocationTargets: o.ModuleTypes},
+		Programs:        ebpf.ProgramOptions{KernelTypes: o.KernelTypes, ExtraRelocationTargets: o.ModuleTypes},
+		MapReplacements: useContexts(spec, o.Contexts),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load BPF programs: %w", err)

@@ -96,6 +96,9 @@ func packetKeys() map[Key]string {
 		KeyCgroupID:              "otel_kprobe.cgroup.id",
 		KeyCgroupPath:            "otel_kprobe.cgroup.path",
 		KeySocketAddress:         "otel_kprobe.socket.address",
+		KeyAppTraceID:            "otel_kprobe.app.trace_id",
+		KeyAppSpanID:             "otel_kprobe.app.span_id",
+		KeyAppSource:             "otel_kprobe.app.source",
 	}
 }
 

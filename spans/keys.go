@@ -125,6 +125,9 @@ const (
 	KeyNoSkb
 	KeyLinkKind
 	KeyTCPRetransmit
+	KeyAppTraceID
+	KeyAppSpanID
+	KeyAppSource
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
 	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey
 	keyCount          = KeyWaitDurations + Key(waitCount) - 1

@@ -1,0 +1,94 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// ContextsDir is where the map with the spans of threads is pinned, by whoever
+// comes first: https://github.com/open-telemetry/opentelemetry-specification/pull/4855
+const ContextsDir = "/sys/fs/bpf/otel"
+
+const (
+	contextsMap        = "traces_ctx_v1"
+	contextsMaxEntries = 1 << 14
+	contextKeyBytes    = 8  // bpf_get_current_pid_tgid()
+	contextValueBytes  = 24 // struct app_context; a later version may append to it
+)
+
+// ErrNoBPFFS says that there is no BPF file system where the map is to be pinned.
+var ErrNoBPFFS = errors.New("no BPF file system is mounted there")
+
+// OpenContexts opens the pinned map with the spans that threads are in, and makes
+// it when it is not there: those who write it may come later. It stays when we end.
+// The caller closes the map.
+func OpenContexts(dir string) (*ebpf.Map, error) {
+	path := filepath.Join(dir, contextsMap)
+	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
+	if err == nil {
+		if err := checkContexts(m); err != nil {
+			_ = m.Close() // err tells what is wrong
+			return nil, fmt.Errorf("use map %s: %w", path, err)
+		}
+		return m, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open map %s: %w", path, err)
+	}
+	return makeContexts(path)
+}
+
+// checkContexts holds a map that somebody else made against what we read of it.
+func checkContexts(m *ebpf.Map) error {
+	if t := m.Type(); t != ebpf.LRUHash && t != ebpf.Hash {
+		return fmt.Errorf("its type is %v, not a hash", t)
+	}
+	if m.KeySize() != contextKeyBytes || m.ValueSize() < contextValueBytes {
+		return fmt.Errorf("its keys have %d bytes and its values %d, not %d and at least %d",
+			m.KeySize(), m.ValueSize(), contextKeyBytes, contextValueBytes)
+	}
+	return nil
+}
+
+func makeContexts(path string) (*ebpf.Map, error) {
+	dir := filepath.Dir(path)
+	var stat unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(dir), &stat); err != nil || stat.Type != unix.BPF_FS_MAGIC {
+		return nil, fmt.Errorf("make map %s: %w", path, ErrNoBPFFS)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make the directory of map %s: %w", path, err)
+	}
+	m, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: contextsMap, Type: ebpf.LRUHash,
+		KeySize: contextKeyBytes, ValueSize: contextValueBytes, MaxEntries: contextsMaxEntries,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make map %s: %w", path, err)
+	}
+	if err := m.Pin(path); err != nil {
+		_ = m.Close() // err tells what went wrong
+		return nil, fmt.Errorf("pin map %s: %w", path, err)
+	}
+	return m, nil
+}
+
+// useContexts adapts an object to the map that it is to read the spans of threads
+// from; without one it gets a small one of its own, which stays empty.
+func useContexts(spec *ebpf.CollectionSpec, contexts *ebpf.Map) map[string]*ebpf.Map {
+	own := spec.Maps[contextsMap]
+	if contexts == nil {
+		own.MaxEntries = 1
+		return nil
+	}
+	own.Type, own.KeySize, own.ValueSize = contexts.Type(), contexts.KeySize(), contexts.ValueSize()
+	own.MaxEntries, own.Flags = contexts.MaxEntries(), contexts.Flags()
+	own.Key, own.Value = nil, nil // the sizes are what counts
+	return map[string]*ebpf.Map{contextsMap: contexts}
+}
