@@ -19,6 +19,11 @@ struct app_context {
 	__u8 span_id[8];
 };
 
+/* Who told which span something belongs to: event.AppSource. */
+enum app_source {
+	APP_THREAD = 1, /* traces_ctx_v1 */
+};
+
 /* The layout is the interface's; a later version may have longer values. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -28,8 +33,8 @@ struct {
 } traces_ctx_v1 SEC(".maps");
 
 /*
- * The current thread's span; false when it is in none. It means something where a
- * thread works for itself, in a system call: not in an interrupt.
+ * The current thread's span, and who told it; 0 when it is in none. It means something
+ * where a thread works for itself, in a system call: not in an interrupt.
  */
 static __always_inline int read_thread_context(struct app_context *context)
 {
@@ -39,7 +44,7 @@ static __always_inline int read_thread_context(struct app_context *context)
 	if (!known)
 		return 0;
 	*context = *known;
-	return 1;
+	return APP_THREAD;
 }
 
 #endif

@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type classicAppContext struct {
+	_       structs.HostLayout
+	TraceId [16]uint8
+	SpanId  [8]uint8
+}
+
 type classicAwaitedVerdict struct {
 	_     structs.HostLayout
 	Skb   uint64
@@ -33,6 +39,22 @@ type classicCallerRecord struct {
 	Ordinal  uint32
 	Depth    uint32
 	Address  uint64
+}
+
+type classicCauseRecord struct {
+	_           structs.HostLayout
+	Kind        uint8
+	What        uint8
+	Cpu         uint16
+	Tid         uint32
+	Journey     uint64
+	Skb         uint64
+	AtMonoNs    uint64
+	WriteMonoNs uint64
+	Seq         uint32
+	Source      uint8
+	Pad         [3]uint8
+	App         classicAppContext
 }
 
 type classicCloneRecord struct {
@@ -282,6 +304,8 @@ type classicProbeSettings struct {
 	HasTunnel    uint8
 	HasRules     uint8
 	XtPrivFirst  uint8
+	Correlate    uint8
+	Pad          [3]uint8
 }
 
 type classicRuleRecord struct {
@@ -342,6 +366,20 @@ type classicSocketOwner struct {
 	Tgid uint32
 	Tid  uint32
 	Comm [16]uint8
+}
+
+type classicSocketWrites struct {
+	_     structs.HostLayout
+	Count uint32
+	Pad   uint32
+	Last  [16]struct {
+		_        structs.HostLayout
+		AtMonoNs uint64
+		Seq      uint32
+		Source   uint8
+		Pad      [3]uint8
+		App      classicAppContext
+	}
 }
 
 type classicStackRecord struct {
@@ -406,7 +444,9 @@ const (
 	classicMapRunScratches        = "run_scratches"
 	classicMapSkbCopies           = "skb_copies"
 	classicMapSlots               = "slots"
+	classicMapTracesCtxV1         = "traces_ctx_v1"
 	classicMapTracked             = "tracked"
+	classicMapWrites              = "writes"
 	classicProgCallee             = "callee"
 	classicProgClones0            = "clones_0"
 	classicProgConsumeSkb         = "consume_skb"
@@ -447,15 +487,19 @@ const (
 	classicProgPlain3             = "plain_3"
 	classicProgPlain4             = "plain_4"
 	classicProgPlain5             = "plain_5"
+	classicProgReads0             = "reads_0"
+	classicProgReads1             = "reads_1"
 	classicProgRunLeave           = "run_leave"
 	classicProgSkbCopied          = "skb_copied"
 	classicProgSock1              = "sock_1"
 	classicProgSocketChild        = "socket_child"
 	classicProgSocketGone         = "socket_gone"
 	classicProgSocketUsed         = "socket_used"
+	classicProgSocketWritten      = "socket_written"
 	classicProgTcEnter            = "tc_enter"
 	classicProgXdpEnter           = "xdp_enter"
 	classicVarCallerRecordType    = "caller_record_type"
+	classicVarCauseRecordType     = "cause_record_type"
 	classicVarCloneRecordType     = "clone_record_type"
 	classicVarConntrackRecordType = "conntrack_record_type"
 	classicVarEndRecordType       = "end_record_type"
@@ -465,6 +509,7 @@ const (
 	classicVarFrameRecordType     = "frame_record_type"
 	classicVarLinkRecordType      = "link_record_type"
 	classicVarLive                = "live"
+	classicVarNoWrites            = "no_writes"
 	classicVarNoted               = "noted"
 	classicVarOpenCount           = "open_count"
 	classicVarOpenRunCount        = "open_run_count"
@@ -561,12 +606,15 @@ type classicProgramSpecs struct {
 	Plain3        *ebpf.ProgramSpec `ebpf:"plain_3"`
 	Plain4        *ebpf.ProgramSpec `ebpf:"plain_4"`
 	Plain5        *ebpf.ProgramSpec `ebpf:"plain_5"`
+	Reads0        *ebpf.ProgramSpec `ebpf:"reads_0"`
+	Reads1        *ebpf.ProgramSpec `ebpf:"reads_1"`
 	RunLeave      *ebpf.ProgramSpec `ebpf:"run_leave"`
 	SkbCopied     *ebpf.ProgramSpec `ebpf:"skb_copied"`
 	Sock1         *ebpf.ProgramSpec `ebpf:"sock_1"`
 	SocketChild   *ebpf.ProgramSpec `ebpf:"socket_child"`
 	SocketGone    *ebpf.ProgramSpec `ebpf:"socket_gone"`
 	SocketUsed    *ebpf.ProgramSpec `ebpf:"socket_used"`
+	SocketWritten *ebpf.ProgramSpec `ebpf:"socket_written"`
 	TcEnter       *ebpf.ProgramSpec `ebpf:"tc_enter"`
 	XdpEnter      *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
@@ -590,7 +638,9 @@ type classicMapSpecs struct {
 	RunScratches    *ebpf.MapSpec `ebpf:"run_scratches"`
 	SkbCopies       *ebpf.MapSpec `ebpf:"skb_copies"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	TracesCtxV1     *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 	Tracked         *ebpf.MapSpec `ebpf:"tracked"`
+	Writes          *ebpf.MapSpec `ebpf:"writes"`
 }
 
 // classicVariableSpecs contains global variables before they are loaded into the kernel.
@@ -598,6 +648,7 @@ type classicMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicVariableSpecs struct {
 	CallerRecordType    *ebpf.VariableSpec `ebpf:"caller_record_type"`
+	CauseRecordType     *ebpf.VariableSpec `ebpf:"cause_record_type"`
 	CloneRecordType     *ebpf.VariableSpec `ebpf:"clone_record_type"`
 	ConntrackRecordType *ebpf.VariableSpec `ebpf:"conntrack_record_type"`
 	EndRecordType       *ebpf.VariableSpec `ebpf:"end_record_type"`
@@ -607,6 +658,7 @@ type classicVariableSpecs struct {
 	FrameRecordType     *ebpf.VariableSpec `ebpf:"frame_record_type"`
 	LinkRecordType      *ebpf.VariableSpec `ebpf:"link_record_type"`
 	Live                *ebpf.VariableSpec `ebpf:"live"`
+	NoWrites            *ebpf.VariableSpec `ebpf:"no_writes"`
 	Noted               *ebpf.VariableSpec `ebpf:"noted"`
 	OpenCount           *ebpf.VariableSpec `ebpf:"open_count"`
 	OpenRunCount        *ebpf.VariableSpec `ebpf:"open_run_count"`
@@ -656,7 +708,9 @@ type classicMaps struct {
 	RunScratches    *ebpf.Map `ebpf:"run_scratches"`
 	SkbCopies       *ebpf.Map `ebpf:"skb_copies"`
 	Slots           *ebpf.Map `ebpf:"slots"`
+	TracesCtxV1     *ebpf.Map `ebpf:"traces_ctx_v1"`
 	Tracked         *ebpf.Map `ebpf:"tracked"`
+	Writes          *ebpf.Map `ebpf:"writes"`
 }
 
 func (m *classicMaps) Close() error {
@@ -676,7 +730,9 @@ func (m *classicMaps) Close() error {
 		m.RunScratches,
 		m.SkbCopies,
 		m.Slots,
+		m.TracesCtxV1,
 		m.Tracked,
+		m.Writes,
 	)
 }
 
@@ -685,6 +741,7 @@ func (m *classicMaps) Close() error {
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicVariables struct {
 	CallerRecordType    *ebpf.Variable `ebpf:"caller_record_type"`
+	CauseRecordType     *ebpf.Variable `ebpf:"cause_record_type"`
 	CloneRecordType     *ebpf.Variable `ebpf:"clone_record_type"`
 	ConntrackRecordType *ebpf.Variable `ebpf:"conntrack_record_type"`
 	EndRecordType       *ebpf.Variable `ebpf:"end_record_type"`
@@ -694,6 +751,7 @@ type classicVariables struct {
 	FrameRecordType     *ebpf.Variable `ebpf:"frame_record_type"`
 	LinkRecordType      *ebpf.Variable `ebpf:"link_record_type"`
 	Live                *ebpf.Variable `ebpf:"live"`
+	NoWrites            *ebpf.Variable `ebpf:"no_writes"`
 	Noted               *ebpf.Variable `ebpf:"noted"`
 	OpenCount           *ebpf.Variable `ebpf:"open_count"`
 	OpenRunCount        *ebpf.Variable `ebpf:"open_run_count"`
@@ -752,12 +810,15 @@ type classicPrograms struct {
 	Plain3        *ebpf.Program `ebpf:"plain_3"`
 	Plain4        *ebpf.Program `ebpf:"plain_4"`
 	Plain5        *ebpf.Program `ebpf:"plain_5"`
+	Reads0        *ebpf.Program `ebpf:"reads_0"`
+	Reads1        *ebpf.Program `ebpf:"reads_1"`
 	RunLeave      *ebpf.Program `ebpf:"run_leave"`
 	SkbCopied     *ebpf.Program `ebpf:"skb_copied"`
 	Sock1         *ebpf.Program `ebpf:"sock_1"`
 	SocketChild   *ebpf.Program `ebpf:"socket_child"`
 	SocketGone    *ebpf.Program `ebpf:"socket_gone"`
 	SocketUsed    *ebpf.Program `ebpf:"socket_used"`
+	SocketWritten *ebpf.Program `ebpf:"socket_written"`
 	TcEnter       *ebpf.Program `ebpf:"tc_enter"`
 	XdpEnter      *ebpf.Program `ebpf:"xdp_enter"`
 }
@@ -804,12 +865,15 @@ func (p *classicPrograms) Close() error {
 		p.Plain3,
 		p.Plain4,
 		p.Plain5,
+		p.Reads0,
+		p.Reads1,
 		p.RunLeave,
 		p.SkbCopied,
 		p.Sock1,
 		p.SocketChild,
 		p.SocketGone,
 		p.SocketUsed,
+		p.SocketWritten,
 		p.TcEnter,
 		p.XdpEnter,
 	)

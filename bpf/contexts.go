@@ -79,16 +79,23 @@ func makeContexts(path string) (*ebpf.Map, error) {
 	return m, nil
 }
 
-// useContexts adapts an object to the map that it is to read the spans of threads
-// from; without one it gets a small one of its own, which stays empty.
-func useContexts(spec *ebpf.CollectionSpec, contexts *ebpf.Map) map[string]*ebpf.Map {
+// shapeContexts gives the map of an object with the spans of threads the shape of the
+// one that it is to be replaced by; without one it is small, and stays empty.
+func shapeContexts(spec *ebpf.CollectionSpec, contexts *ebpf.Map) {
 	own := spec.Maps[contextsMap]
 	if contexts == nil {
 		own.MaxEntries = 1
-		return nil
+		return
 	}
 	own.Type, own.KeySize, own.ValueSize = contexts.Type(), contexts.KeySize(), contexts.ValueSize()
 	own.MaxEntries, own.Flags = contexts.MaxEntries(), contexts.Flags()
 	own.Key, own.Value = nil, nil // the sizes are what counts
+}
+
+// replaceContexts names the map that takes the place of an object's own.
+func replaceContexts(contexts *ebpf.Map) map[string]*ebpf.Map {
+	if contexts == nil {
+		return nil
+	}
 	return map[string]*ebpf.Map{contextsMap: contexts}
 }

@@ -134,6 +134,8 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	refresh_facts(cpu, state, &view, skb, tid);
 	refresh_owner(state, skb, sock_of(ctx, mode, view.sock));
 	refresh_conntrack(state, view.nfct, skb);
+	if (settings.correlate && mode & MODE_READS)
+		tell_thread(state->journey, skb, CAUSE_READER);
 	now = bpf_ktime_get_ns();
 	state->seen_mono_ns = now;
 	state->entered++;

@@ -62,6 +62,7 @@ struct cgroup {
 struct sock_common {
 	possible_net_t skc_net;
 	unsigned char skc_state;
+	__u16 skc_num; /* local port */
 	struct sock *skc_listener; /* of a request_sock, which begins like a sock */
 };
 
@@ -73,6 +74,10 @@ struct sock {
 	struct sock_common __sk_common;
 	unsigned char sk_kern_sock : 1;
 	struct sock_cgroup_data sk_cgrp_data;
+};
+
+struct tcp_sock {
+	u32 write_seq;
 };
 
 struct socket {

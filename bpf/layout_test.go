@@ -25,6 +25,8 @@ func layouts() map[string]any {
 		"link_record":    classicLinkRecord{},
 		"owner_record":   classicOwnerRecord{},
 		"owner_settings": classicOwnerSettings{},
+		"cause_record":   classicCauseRecord{},
+		"socket_writes":  classicSocketWrites{},
 		"socket_owner":   classicSocketOwner{},
 
 		"conntrack_record": classicConntrackRecord{},

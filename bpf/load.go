@@ -72,7 +72,7 @@ type Options struct {
 	// ModuleTypes are those of kernel modules that are read too: nf_tables.
 	ModuleTypes []*btf.Spec
 	// Contexts is the map with the spans that threads are in (OpenContexts); nil: none
-	// is known. Load does not close it.
+	// is known. Load does not close it; its shape is asked for later, too.
 	Contexts *ebpf.Map
 	// Filter replaces the bodies of filter_l2 and filter_l3, and with Tunnel those of
 	// tunnel_l2 and tunnel_l3.
@@ -103,7 +103,7 @@ func Load(o Options) (*Objects, error) {
 	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		Programs:        ebpf.ProgramOptions{KernelTypes: o.KernelTypes, ExtraRelocationTargets: o.ModuleTypes},
-		MapReplacements: useContexts(spec, o.Contexts),
+		MapReplacements: replaceContexts(o.Contexts),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load BPF programs: %w", err)
@@ -148,6 +148,7 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
+	shapeContexts(spec, o.Contexts)
 	if !o.HasRules {
 		spec.Maps["rule_walks"].MaxEntries = 1 // named by code that never runs
 	}
@@ -222,6 +223,7 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 		HasTunnel:    flag(o.Tunnel),
 		HasRules:     flag(o.HasRules),
 		XtPrivFirst:  flag(o.XTPrivFirst),
+		Correlate:    flag(o.Contexts != nil),
 	}
 	if o.Kind == Session {
 		var err error

@@ -27,6 +27,7 @@ type Mode struct {
 	NoStart  bool // no journey begins here
 	Kin      Kin  // what it does with its skb and others
 	Sock     bool // the first argument is the struct sock * that the skb belongs to
+	Reads    bool // the current thread gets the packet's data
 	// End says how the function ends the tracking of its skb at its entry; 0:
 	// it does not.
 	End event.EndHow
@@ -43,6 +44,9 @@ func (m Mode) encode() uint16 {
 	v |= sessionFunctionMode(m.Kin) << sessionFunctionModeMODE_KIN_SHIFT & sessionFunctionModeMODE_KIN
 	if m.Sock {
 		v |= sessionFunctionModeMODE_SOCK
+	}
+	if m.Reads {
+		v |= sessionFunctionModeMODE_READS
 	}
 	v |= sessionFunctionMode(m.End) << sessionFunctionModeMODE_END_SHIFT & sessionFunctionModeMODE_END
 	return uint16(v)

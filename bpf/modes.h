@@ -24,6 +24,7 @@ enum function_mode {
 	MODE_END = 7 << 8,      /* mask: enum end_how of a function that ends its skb, 0: none */
 	MODE_END_SHIFT = 8,
 	MODE_SOCK = 1 << 11,    /* the first argument is the struct sock * that the skb belongs to */
+	MODE_READS = 1 << 12,   /* the current thread gets the packet's data */
 };
 
 /* What a function does with its skb and others, known when it returns. */

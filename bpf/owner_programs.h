@@ -11,6 +11,7 @@
 #define OTEL_KPROBE_OWNER_PROGRAMS_H
 
 #include "owners.h"
+#include "writes.h"
 #include <bpf/bpf_tracing.h>
 
 /* (struct socket *, …): sending, receiving, connecting, listening … */
@@ -54,6 +55,7 @@ int socket_gone(struct pt_regs *ctx)
 	u64 sock = PT_REGS_PARM1(ctx);
 
 	bpf_map_delete_elem(&owners, &sock);
+	bpf_map_delete_elem(&writes, &sock);
 	return 0;
 }
 

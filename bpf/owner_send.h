@@ -3,6 +3,7 @@
 #ifndef OTEL_KPROBE_OWNER_SEND_H
 #define OTEL_KPROBE_OWNER_SEND_H
 
+#include "causes.h"
 #include "modes.h"
 #include "owners.h"
 #include <bpf/bpf_tracing.h>
@@ -44,6 +45,7 @@ static __noinline void send_owner(struct tracked_skb *state, u64 skb, u64 sock)
 		__builtin_memcpy(record->comm, owner->comm, sizeof(record->comm));
 	}
 	bpf_ringbuf_submit(record, record_flag(cpu));
+	tell_sender(state->journey, skb, full, owner ? owner->tid : 0);
 }
 
 /*

@@ -29,6 +29,10 @@ ARGUMENTS(INDIRECT)
 /* A socket, and then the skb that belongs to it. */
 PROBE(sock_1, "sock_1", PT_REGS_PARM2(ctx), MODE_SOCK)
 
+/* The current thread gets the packet's data, from the queue or when it has been freed. */
+PROBE(reads_0, "reads_0", PT_REGS_PARM1(ctx), MODE_READS)
+PROBE(reads_1, "reads_1", PT_REGS_PARM2(ctx), MODE_READS | MODE_NO_START)
+
 /* What meets other packets: enum kin. */
 #define KIN(name, parm, kin) PROBE(name, #name, parm(ctx), (kin) << MODE_KIN_SHIFT)
 

@@ -15,9 +15,13 @@ const (
 	ProgramCallee      = "callee"       // entry (Session: and return) of a function without an skb
 	ProgramSock        = "sock_1"       // entry of a function that gets a socket and then its skb, Classic only
 
-	ProgramSocketUsed  = "socket_used"  // entry of a function that gets a struct socket from its user
-	ProgramSocketChild = "socket_child" // … that gives a listening socket a connection
-	ProgramSocketGone  = "socket_gone"  // … that destroys its first argument, a socket
+	ProgramReads      = "reads_0" // entry of a function that gives the packet's data to a program, Classic only
+	ProgramReadsFreed = "reads_1" // … that frees its second argument, whose data were given, Classic only
+
+	ProgramSocketUsed    = "socket_used"    // entry of a function that gets a struct socket from its user
+	ProgramSocketChild   = "socket_child"   // … that gives a listening socket a connection
+	ProgramSocketGone    = "socket_gone"    // … that destroys its first argument, a socket
+	ProgramSocketWritten = "socket_written" // … that writes to its first argument, a socket of TCP
 )
 
 // The programs that tell which rule of a packet filter dropped a packet;

@@ -10,6 +10,8 @@
 #ifndef OTEL_KPROBE_RECORDS_H
 #define OTEL_KPROBE_RECORDS_H
 
+#include "app_context.h"
+
 enum record_kind {
 	RECORD_FRAME = 1,
 	RECORD_FACTS = 2,
@@ -21,6 +23,7 @@ enum record_kind {
 	RECORD_RULE = 12,
 	RECORD_OWNER = 13,
 	RECORD_LINK = 14,
+	RECORD_CAUSE = 15,
 };
 
 /* Flags of struct frame_record. */
@@ -247,6 +250,29 @@ struct owner_record {
 	__u32 tgid;
 	__u8 pad[4];
 	__u8 comm[16];
+};
+
+/* What struct cause_record tells; its byte what. */
+enum cause_what {
+	CAUSE_WRITE = 1,  /* the packet carries bytes of this write */
+	CAUSE_SENDER = 2, /* the current thread, which sends the packet, is in this span */
+	CAUSE_READER = 3, /* the current thread, which reads the packet's data, is in this span */
+};
+
+/* What a program did, and in which span of its own, with a tracked skb. */
+struct cause_record {
+	__u8 kind;
+	__u8 what;
+	__u16 cpu;
+	__u32 tid;
+	__u64 journey;
+	__u64 skb;
+	__u64 at_mono_ns;
+	__u64 write_mono_ns; /* CAUSE_WRITE: when it was written, else 0 */
+	__u32 seq;           /* CAUSE_WRITE: sequence number of the write's first byte */
+	__u8 source;         /* who told app: enum app_source, 0: it is none */
+	__u8 pad[3];
+	struct app_context app;
 };
 
 /* A tuple as struct nf_conntrack_tuple has it; ports in network order. */

@@ -23,6 +23,7 @@ const (
 	sessionFunctionModeMODE_END       sessionFunctionMode = 1792
 	sessionFunctionModeMODE_END_SHIFT sessionFunctionMode = 8
 	sessionFunctionModeMODE_SOCK      sessionFunctionMode = 2048
+	sessionFunctionModeMODE_READS     sessionFunctionMode = 4096
 )
 
 type sessionKin uint32
@@ -54,7 +55,9 @@ const (
 	sessionMapRuleWalks          = "rule_walks"
 	sessionMapRunScratches       = "run_scratches"
 	sessionMapSlots              = "slots"
+	sessionMapTracesCtxV1        = "traces_ctx_v1"
 	sessionMapTracked            = "tracked"
+	sessionMapWrites             = "writes"
 	sessionProgCallee            = "callee"
 	sessionProgConsumeSkb        = "consume_skb"
 	sessionProgEndDeferred       = "end_deferred"
@@ -76,6 +79,7 @@ const (
 	sessionProgSocketChild       = "socket_child"
 	sessionProgSocketGone        = "socket_gone"
 	sessionProgSocketUsed        = "socket_used"
+	sessionProgSocketWritten     = "socket_written"
 	sessionProgTcEnter           = "tc_enter"
 	sessionProgXdpEnter          = "xdp_enter"
 	sessionVarExtras             = "extras"
@@ -85,6 +89,7 @@ const (
 	sessionVarModes              = "modes"
 	sessionVarModesDisplacements = "modes_displacements"
 	sessionVarModesMultiplier    = "modes_multiplier"
+	sessionVarNoWrites           = "no_writes"
 	sessionVarNoted              = "noted"
 	sessionVarOpenRunCount       = "open_run_count"
 	sessionVarOwnerSettings      = "owner_settings"
@@ -137,29 +142,30 @@ type sessionSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionProgramSpecs struct {
-	Callee       *ebpf.ProgramSpec `ebpf:"callee"`
-	ConsumeSkb   *ebpf.ProgramSpec `ebpf:"consume_skb"`
-	EndDeferred  *ebpf.ProgramSpec `ebpf:"end_deferred"`
-	EndFreed     *ebpf.ProgramSpec `ebpf:"end_freed"`
-	EndMerged    *ebpf.ProgramSpec `ebpf:"end_merged"`
-	Evict        *ebpf.ProgramSpec `ebpf:"evict"`
-	ForgetBuffer *ebpf.ProgramSpec `ebpf:"forget_buffer"`
-	KfreeSkb     *ebpf.ProgramSpec `ebpf:"kfree_skb"`
-	NfChain      *ebpf.ProgramSpec `ebpf:"nf_chain"`
-	NfEvaluated  *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
-	NfLookup     *ebpf.ProgramSpec `ebpf:"nf_lookup"`
-	NfReject     *ebpf.ProgramSpec `ebpf:"nf_reject"`
-	NfTable      *ebpf.ProgramSpec `ebpf:"nf_table"`
-	NfTarget     *ebpf.ProgramSpec `ebpf:"nf_target"`
-	NfVerdict    *ebpf.ProgramSpec `ebpf:"nf_verdict"`
-	Probe        *ebpf.ProgramSpec `ebpf:"probe"`
-	RunLeave     *ebpf.ProgramSpec `ebpf:"run_leave"`
-	SkbCopied    *ebpf.ProgramSpec `ebpf:"skb_copied"`
-	SocketChild  *ebpf.ProgramSpec `ebpf:"socket_child"`
-	SocketGone   *ebpf.ProgramSpec `ebpf:"socket_gone"`
-	SocketUsed   *ebpf.ProgramSpec `ebpf:"socket_used"`
-	TcEnter      *ebpf.ProgramSpec `ebpf:"tc_enter"`
-	XdpEnter     *ebpf.ProgramSpec `ebpf:"xdp_enter"`
+	Callee        *ebpf.ProgramSpec `ebpf:"callee"`
+	ConsumeSkb    *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	EndDeferred   *ebpf.ProgramSpec `ebpf:"end_deferred"`
+	EndFreed      *ebpf.ProgramSpec `ebpf:"end_freed"`
+	EndMerged     *ebpf.ProgramSpec `ebpf:"end_merged"`
+	Evict         *ebpf.ProgramSpec `ebpf:"evict"`
+	ForgetBuffer  *ebpf.ProgramSpec `ebpf:"forget_buffer"`
+	KfreeSkb      *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	NfChain       *ebpf.ProgramSpec `ebpf:"nf_chain"`
+	NfEvaluated   *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
+	NfLookup      *ebpf.ProgramSpec `ebpf:"nf_lookup"`
+	NfReject      *ebpf.ProgramSpec `ebpf:"nf_reject"`
+	NfTable       *ebpf.ProgramSpec `ebpf:"nf_table"`
+	NfTarget      *ebpf.ProgramSpec `ebpf:"nf_target"`
+	NfVerdict     *ebpf.ProgramSpec `ebpf:"nf_verdict"`
+	Probe         *ebpf.ProgramSpec `ebpf:"probe"`
+	RunLeave      *ebpf.ProgramSpec `ebpf:"run_leave"`
+	SkbCopied     *ebpf.ProgramSpec `ebpf:"skb_copied"`
+	SocketChild   *ebpf.ProgramSpec `ebpf:"socket_child"`
+	SocketGone    *ebpf.ProgramSpec `ebpf:"socket_gone"`
+	SocketUsed    *ebpf.ProgramSpec `ebpf:"socket_used"`
+	SocketWritten *ebpf.ProgramSpec `ebpf:"socket_written"`
+	TcEnter       *ebpf.ProgramSpec `ebpf:"tc_enter"`
+	XdpEnter      *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
 
 // sessionMapSpecs contains maps before they are loaded into the kernel.
@@ -179,7 +185,9 @@ type sessionMapSpecs struct {
 	RuleWalks       *ebpf.MapSpec `ebpf:"rule_walks"`
 	RunScratches    *ebpf.MapSpec `ebpf:"run_scratches"`
 	Slots           *ebpf.MapSpec `ebpf:"slots"`
+	TracesCtxV1     *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 	Tracked         *ebpf.MapSpec `ebpf:"tracked"`
+	Writes          *ebpf.MapSpec `ebpf:"writes"`
 }
 
 // sessionVariableSpecs contains global variables before they are loaded into the kernel.
@@ -193,6 +201,7 @@ type sessionVariableSpecs struct {
 	Modes              *ebpf.VariableSpec `ebpf:"modes"`
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
+	NoWrites           *ebpf.VariableSpec `ebpf:"no_writes"`
 	Noted              *ebpf.VariableSpec `ebpf:"noted"`
 	OpenRunCount       *ebpf.VariableSpec `ebpf:"open_run_count"`
 	OwnerSettings      *ebpf.VariableSpec `ebpf:"owner_settings"`
@@ -236,7 +245,9 @@ type sessionMaps struct {
 	RuleWalks       *ebpf.Map `ebpf:"rule_walks"`
 	RunScratches    *ebpf.Map `ebpf:"run_scratches"`
 	Slots           *ebpf.Map `ebpf:"slots"`
+	TracesCtxV1     *ebpf.Map `ebpf:"traces_ctx_v1"`
 	Tracked         *ebpf.Map `ebpf:"tracked"`
+	Writes          *ebpf.Map `ebpf:"writes"`
 }
 
 func (m *sessionMaps) Close() error {
@@ -254,7 +265,9 @@ func (m *sessionMaps) Close() error {
 		m.RuleWalks,
 		m.RunScratches,
 		m.Slots,
+		m.TracesCtxV1,
 		m.Tracked,
+		m.Writes,
 	)
 }
 
@@ -269,6 +282,7 @@ type sessionVariables struct {
 	Modes              *ebpf.Variable `ebpf:"modes"`
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
+	NoWrites           *ebpf.Variable `ebpf:"no_writes"`
 	Noted              *ebpf.Variable `ebpf:"noted"`
 	OpenRunCount       *ebpf.Variable `ebpf:"open_run_count"`
 	OwnerSettings      *ebpf.Variable `ebpf:"owner_settings"`
@@ -283,29 +297,30 @@ type sessionVariables struct {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionPrograms struct {
-	Callee       *ebpf.Program `ebpf:"callee"`
-	ConsumeSkb   *ebpf.Program `ebpf:"consume_skb"`
-	EndDeferred  *ebpf.Program `ebpf:"end_deferred"`
-	EndFreed     *ebpf.Program `ebpf:"end_freed"`
-	EndMerged    *ebpf.Program `ebpf:"end_merged"`
-	Evict        *ebpf.Program `ebpf:"evict"`
-	ForgetBuffer *ebpf.Program `ebpf:"forget_buffer"`
-	KfreeSkb     *ebpf.Program `ebpf:"kfree_skb"`
-	NfChain      *ebpf.Program `ebpf:"nf_chain"`
-	NfEvaluated  *ebpf.Program `ebpf:"nf_evaluated"`
-	NfLookup     *ebpf.Program `ebpf:"nf_lookup"`
-	NfReject     *ebpf.Program `ebpf:"nf_reject"`
-	NfTable      *ebpf.Program `ebpf:"nf_table"`
-	NfTarget     *ebpf.Program `ebpf:"nf_target"`
-	NfVerdict    *ebpf.Program `ebpf:"nf_verdict"`
-	Probe        *ebpf.Program `ebpf:"probe"`
-	RunLeave     *ebpf.Program `ebpf:"run_leave"`
-	SkbCopied    *ebpf.Program `ebpf:"skb_copied"`
-	SocketChild  *ebpf.Program `ebpf:"socket_child"`
-	SocketGone   *ebpf.Program `ebpf:"socket_gone"`
-	SocketUsed   *ebpf.Program `ebpf:"socket_used"`
-	TcEnter      *ebpf.Program `ebpf:"tc_enter"`
-	XdpEnter     *ebpf.Program `ebpf:"xdp_enter"`
+	Callee        *ebpf.Program `ebpf:"callee"`
+	ConsumeSkb    *ebpf.Program `ebpf:"consume_skb"`
+	EndDeferred   *ebpf.Program `ebpf:"end_deferred"`
+	EndFreed      *ebpf.Program `ebpf:"end_freed"`
+	EndMerged     *ebpf.Program `ebpf:"end_merged"`
+	Evict         *ebpf.Program `ebpf:"evict"`
+	ForgetBuffer  *ebpf.Program `ebpf:"forget_buffer"`
+	KfreeSkb      *ebpf.Program `ebpf:"kfree_skb"`
+	NfChain       *ebpf.Program `ebpf:"nf_chain"`
+	NfEvaluated   *ebpf.Program `ebpf:"nf_evaluated"`
+	NfLookup      *ebpf.Program `ebpf:"nf_lookup"`
+	NfReject      *ebpf.Program `ebpf:"nf_reject"`
+	NfTable       *ebpf.Program `ebpf:"nf_table"`
+	NfTarget      *ebpf.Program `ebpf:"nf_target"`
+	NfVerdict     *ebpf.Program `ebpf:"nf_verdict"`
+	Probe         *ebpf.Program `ebpf:"probe"`
+	RunLeave      *ebpf.Program `ebpf:"run_leave"`
+	SkbCopied     *ebpf.Program `ebpf:"skb_copied"`
+	SocketChild   *ebpf.Program `ebpf:"socket_child"`
+	SocketGone    *ebpf.Program `ebpf:"socket_gone"`
+	SocketUsed    *ebpf.Program `ebpf:"socket_used"`
+	SocketWritten *ebpf.Program `ebpf:"socket_written"`
+	TcEnter       *ebpf.Program `ebpf:"tc_enter"`
+	XdpEnter      *ebpf.Program `ebpf:"xdp_enter"`
 }
 
 func (p *sessionPrograms) Close() error {
@@ -331,6 +346,7 @@ func (p *sessionPrograms) Close() error {
 		p.SocketChild,
 		p.SocketGone,
 		p.SocketUsed,
+		p.SocketWritten,
 		p.TcEnter,
 		p.XdpEnter,
 	)

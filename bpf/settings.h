@@ -23,6 +23,8 @@ struct probe_settings {
 	u8 has_tunnel;     /* compare what a tunnel carries (tunnel.h) */
 	u8 has_rules;      /* the programs of rules.h run: a packet filter is loaded */
 	u8 xt_priv_first;  /* ipt_do_table(priv, skb, state) (5.16+), else (skb, state, table) */
+	u8 correlate;      /* spans of applications are asked for */
+	u8 pad[3];
 };
 
 const volatile struct probe_settings settings = {};

@@ -66,7 +66,15 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	functions := slices.Concat(selection.Functions, selection.Callees)
 	total := len(functions)
 	progress(0, total)
-	programs, err := loadObjects(backend, functions, s, extras.wanted, types)
+	contexts := openContexts(s.correlate, logger)
+	defer func() { _ = contexts.Close() }() // the programs keep it
+	programs, err := loadObjects(bpf.Options{
+		Kind:       backend.Kind(),
+		Programs:   backend.Programs(functions, s.entryOnly),
+		AttachType: backend.AttachType(),
+		Extras:     extras.wanted,
+		Contexts:   contexts,
+	}, s, types)
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
@@ -143,8 +151,8 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 	return selection, usageError(selection.Begins(s.funcText))
 }
 
-// loadObjects loads the programs for these functions with the filters built in.
-func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSettings, extras bpf.Extras, types func() (kernelTypes, error)) (l loaded, err error) {
+// loadObjects loads the programs that o names with the filters built in.
+func loadObjects(o bpf.Options, s packetsSettings, types func() (kernelTypes, error)) (l loaded, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return l, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
@@ -152,31 +160,19 @@ func loadObjects(backend probe.Backend, functions []probe.Function, s packetsSet
 	if err != nil {
 		return l, fmt.Errorf("count CPUs: %w", err)
 	}
-	l.options = bpf.Options{
-		Kind:       backend.Kind(),
-		Programs:   backend.Programs(functions, s.entryOnly),
-		AttachType: backend.AttachType(),
-		RingBytes:  s.run.ringBytes,
-		CPUs:       cpus,
-		NetNS:      s.netns,
-		Mark:       s.mark.Value,
-		MarkMask:   s.mark.Mask,
-		Interface:  s.ifname,
-		EntryOnly:  s.entryOnly,
-		Extras:     extras,
-		Callees:    s.nonSkb.pattern != nil,
-		Owner:      s.owner,
-		Tunnel:     s.tunnel != nil,
-		TraceTC:    s.programs.tc,
-		TraceXDP:   s.programs.xdp,
-	}
+	o.RingBytes, o.CPUs = s.run.ringBytes, cpus
+	o.NetNS, o.Mark, o.MarkMask, o.Interface = s.netns, s.mark.Value, s.mark.Mask, s.ifname
+	o.Owner, o.Tunnel = s.owner, s.tunnel != nil
+	o.EntryOnly, o.Callees = s.entryOnly, s.nonSkb.pattern != nil
+	o.TraceTC, o.TraceXDP = s.programs.tc, s.programs.xdp
 	if s.programs.xdp {
-		l.options.Programs = append(l.options.Programs, bpf.ProgramForgetBuffer)
+		o.Programs = append(o.Programs, bpf.ProgramForgetBuffer)
 	}
-	if l.filters, err = adaptToKernel(&l.options, s.pcap, s.tunnel, types); err != nil {
+	if l.filters, err = adaptToKernel(&o, s.pcap, s.tunnel, types); err != nil {
 		return l, err
 	}
-	l.objects, err = bpf.Load(l.options)
+	l.options = o
+	l.objects, err = bpf.Load(o)
 	return l, err
 }
 

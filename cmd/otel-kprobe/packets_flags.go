@@ -31,6 +31,7 @@ type packetsFlags struct {
 	tunnel    string
 	backend   string
 	entryOnly bool
+	correlate string
 	programs  programFlags
 }
 
@@ -49,6 +50,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tunnel, "filter-tunnel", "", "follow only packets in a tunnel (vxlan, geneve, ipip, gre) that carry what this pcap `EXPRESSION` matches")
 	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
 	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
+	registerCorrelate(flags, &f.correlate)
 	f.extras.register(flags)
 	f.programs.register(flags)
 	f.run.register(flags)
@@ -73,6 +75,7 @@ type packetsSettings struct {
 	owner     bpf.OwnerFilter
 	backend   string // "auto" or the name of a probe.Backend
 	entryOnly bool
+	correlate string // correlateLink or correlateOff
 	programs  programFlags
 }
 
@@ -86,6 +89,7 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		ifname:    f.ifname,
 		backend:   f.backend,
 		entryOnly: f.entryOnly,
+		correlate: f.correlate,
 		programs:  f.programs,
 	}
 	for _, check := range []func(*packetsSettings) error{
@@ -96,6 +100,9 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		}
 	}
 	if err := f.programs.check(f.entryOnly); err != nil {
+		return s, err
+	}
+	if err := checkCorrelate(f.correlate); err != nil {
 		return s, err
 	}
 	if err := f.run.check(); err != nil {

@@ -75,7 +75,7 @@ func sessionModes(functions []Function) (map[uint64]bpf.Mode, []endFunction) {
 	}
 	modes := make(map[uint64]bpf.Mode, len(functions))
 	for _, f := range functions {
-		mode := bpf.Mode{Arg: f.Arg, Indirect: f.Indirect, NoStart: f.NoStart, Kin: f.Kin, Sock: f.Sock}
+		mode := bpf.Mode{Arg: f.Arg, Indirect: f.Indirect, NoStart: f.NoStart, Kin: f.Kin, Sock: f.Sock, Reads: f.Reads}
 		if end, ok := ends[f.Name]; ok && f.Module == "" {
 			mode.End = end.how
 			delete(ends, f.Name)

@@ -23,10 +23,15 @@ func socketFunctions(backend Backend) map[string][]string {
 		// several attempts.
 		uses = append(uses, "inet_sendpage")
 	}
+	writes := []string{"tcp_sendmsg_locked"}
+	if backend != BackendSession {
+		writes = append(writes, "do_tcp_sendpages") // for sendfile and splice, until Linux 6.5
+	}
 	return map[string][]string{
-		bpf.ProgramSocketUsed:  uses,
-		bpf.ProgramSocketChild: {"inet_csk_complete_hashdance"},
-		bpf.ProgramSocketGone:  {"inet_sock_destruct", "packet_sock_destruct"},
+		bpf.ProgramSocketWritten: writes,
+		bpf.ProgramSocketUsed:    uses,
+		bpf.ProgramSocketChild:   {"inet_csk_complete_hashdance"},
+		bpf.ProgramSocketGone:    {"inet_sock_destruct", "packet_sock_destruct"},
 	}
 }
 
@@ -34,7 +39,7 @@ func socketFunctions(backend Backend) map[string][]string {
 // comes first, so that no entry stays for an address that is used again.
 func (a *Attachment) attachSockets(objects *bpf.Objects, backend Backend) error {
 	functions := socketFunctions(backend)
-	for _, name := range []string{bpf.ProgramSocketGone, bpf.ProgramSocketChild, bpf.ProgramSocketUsed} {
+	for _, name := range []string{bpf.ProgramSocketGone, bpf.ProgramSocketChild, bpf.ProgramSocketUsed, bpf.ProgramSocketWritten} {
 		attach := attachNamed
 		if backend == BackendKprobe {
 			attach = attachNamedSingly

@@ -48,7 +48,7 @@ func (b Backend) Programs(functions []Function, entryOnly bool) []string {
 	names := []string{
 		bpf.ProgramKfreeSkb, bpf.ProgramConsumeSkb, bpf.ProgramEvict,
 		bpf.ProgramEndFreed, bpf.ProgramEndMerged, bpf.ProgramEndDeferred,
-		bpf.ProgramSocketUsed, bpf.ProgramSocketChild, bpf.ProgramSocketGone,
+		bpf.ProgramSocketUsed, bpf.ProgramSocketChild, bpf.ProgramSocketGone, bpf.ProgramSocketWritten,
 	}
 	if b == BackendSession {
 		names = append(names, bpf.ProgramProbe)
@@ -77,6 +77,10 @@ func (f Function) program() string {
 		return bpf.ProgramCallee
 	case f.Sock:
 		return bpf.ProgramSock
+	case f.Reads && f.Arg == 0:
+		return bpf.ProgramReads
+	case f.Reads:
+		return bpf.ProgramReadsFreed
 	}
 	return bpf.ProbeProgram(f.Arg, f.Indirect, f.NoStart, f.Kin)
 }

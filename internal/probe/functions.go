@@ -39,6 +39,8 @@ type Function struct {
 	// Sock is set when the skb belongs to the struct sock that is the first
 	// argument.
 	Sock bool
+	// Reads is set when the thread that calls it gets the packet's data.
+	Reads bool
 	// NoSkb is set for a function without an skb; Arg and Return mean nothing.
 	NoSkb  bool
 	Return Return
@@ -160,6 +162,9 @@ func (f Function) notes() string {
 	}
 	if f.Sock {
 		notes = append(notes, "with its socket")
+	}
+	if f.Reads {
+		notes = append(notes, "gives its data to a program")
 	}
 	if note := kinNote(f.Kin); note != "" {
 		notes = append(notes, note)

@@ -110,3 +110,15 @@ func outParameter(name string) bool {
 	}
 	return false
 }
+
+// givesData says that the thread which calls the function gets the packet's data from
+// it, or has just got them: the copy of a UDP datagram without fragments is inlined
+// into udp_recvmsg, and skb_consume_udp follows it.
+func givesData(name string) bool {
+	switch name {
+	case "skb_copy_datagram_iter", "skb_copy_and_csum_datagram_msg", "skb_copy_and_hash_datagram_iter",
+		"skb_consume_udp":
+		return true
+	}
+	return false
+}

@@ -170,6 +170,7 @@ func (s *selector) decide() {
 				NoStart: noStart.reason(w.Name) != "",
 				Kin:     kinOf(w.Name),
 				Sock:    w.withSock(arg, noStart),
+				Reads:   givesData(w.Name),
 			})
 		}
 	}

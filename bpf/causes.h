@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * causes.h - what a program did that a followed packet comes from, or by which it
+ * was taken: the writes whose bytes it carries, and the spans of the application.
+ */
+#ifndef OTEL_KPROBE_CAUSES_H
+#define OTEL_KPROBE_CAUSES_H
+
+#include "facts.h"
+#include "maps.h"
+#include "writes.h"
+
+#define MAX_CAUSES 4 /* writes that are told of one packet */
+
+#define TCP_FLAG_SYN 0x02
+#define TCP_FLAG_ACK 0x10
+
+/* What a packet that a socket sends has in its headers. */
+struct sent_packet {
+	u8 protocol;
+	u8 tcp_flags;
+	u16 source_port; /* 0 where the protocol has none */
+	u32 begin;       /* TCP: sequence numbers of its first byte and behind its last */
+	u32 end;
+};
+
+static __always_inline void send_cause(u64 journey, u64 skb, u8 what, const struct socket_write *write)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	struct cause_record *record;
+
+	if (!cpu)
+		return;
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		cpu->ring_full_facts++;
+		return;
+	}
+	record->kind = RECORD_CAUSE;
+	record->what = what;
+	record->cpu = bpf_get_smp_processor_id();
+	record->tid = bpf_get_current_pid_tgid();
+	record->journey = journey;
+	record->skb = skb;
+	record->at_mono_ns = bpf_ktime_get_ns();
+	record->write_mono_ns = write->at_mono_ns;
+	record->seq = write->seq;
+	record->source = write->source;
+	__builtin_memset(record->pad, 0, sizeof(record->pad));
+	record->app = write->app;
+	bpf_ringbuf_submit(record, record_flag(cpu));
+}
+
+/* Reads the headers from the network header on; false when they say nothing. */
+static __always_inline int read_sent(struct sent_packet *sent, const struct skb_view *view)
+{
+	u64 ip = network_header_of(view), at;
+	union transport_header header;
+	u8 first;
+
+	if (!ip)
+		return 0;
+	first = read_u8(ip);
+	if (first >> 4 == 4) {
+		sent->protocol = read_u8(ip + 9);
+		at = ip + (first & 15) * 4;
+	} else { /* extension headers before TCP or UDP are not sent by programs */
+		sent->protocol = read_u8(ip + 6);
+		at = ip + sizeof(struct ip6_header);
+	}
+	if (bpf_probe_read_kernel(&header, sizeof(header), (void *)at))
+		return 0;
+	if (sent->protocol == PROTOCOL_TCP || sent->protocol == PROTOCOL_UDP)
+		sent->source_port = bpf_ntohs(header.tcp.source);
+	if (sent->protocol == PROTOCOL_TCP) {
+		sent->tcp_flags = header.tcp.flags;
+		sent->begin = bpf_ntohl(header.tcp.seq);
+		at += (header.tcp.offset >> 4) * 4;
+		sent->end = sent->begin + view->len - (u32)(at - view->data);
+	}
+	return 1;
+}
+
+/* Tells the writes that sequence numbers from begin to end come from. */
+static __noinline int tell_writes(u64 sock, u64 journey, u64 skb, const struct sent_packet *sent)
+{
+	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
+	u32 i, told = 0;
+
+	if (!known || !sent)
+		return 0;
+	for (i = 0; i < WRITES_PER_SOCKET && told < MAX_CAUSES; i++) {
+		u32 number = known->count - WRITES_PER_SOCKET + i;
+		struct socket_write *write = &known->last[number & (WRITES_PER_SOCKET - 1)];
+		struct socket_write *next = &known->last[(number + 1) & (WRITES_PER_SOCKET - 1)];
+
+		if (!write->at_mono_ns || (s32)(write->seq - sent->end) >= 0)
+			continue;
+		if (i < WRITES_PER_SOCKET - 1 && (s32)(next->seq - sent->begin) <= 0)
+			continue;
+		send_cause(journey, skb, CAUSE_WRITE, write);
+		told++;
+	}
+	return 0;
+}
+
+/* The current thread's span, as the cause of what happens to a packet now. */
+static __always_inline void tell_thread(u64 journey, u64 skb, u8 what)
+{
+	struct socket_write none = {};
+
+	none.source = read_thread_context(&none.app);
+	if (none.source)
+		send_cause(journey, skb, what, &none);
+}
+
+/*
+ * A followed skb shows a socket, which a thread used last. What the socket did not
+ * send says nothing here. An acknowledgement may be sent for another span than the
+ * thread is in by now, so of TCP without data only a connection's first packet counts.
+ */
+static __noinline int tell_sender(u64 journey, u64 skb, u64 sock, u32 user)
+{
+	struct sent_packet sent = {};
+	struct skb_view view;
+
+	view_skb(&view, skb);
+	if (!read_sent(&sent, &view) ||
+	    sent.source_port != (sent.source_port ? BPF_CORE_READ((struct sock *)sock, __sk_common.skc_num) : 0))
+		return 0;
+	if (sent.begin != sent.end)
+		return tell_writes(sock, journey, skb, &sent);
+	if (sent.protocol == PROTOCOL_TCP && (sent.tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
+		return 0;
+	if (settings.correlate && user == (u32)bpf_get_current_pid_tgid())
+		tell_thread(journey, skb, CAUSE_SENDER);
+	return 0;
+}
+
+#endif
