@@ -7,7 +7,7 @@
 #define OTEL_KPROBE_CAUSES_H
 
 #include "facts.h"
-#include "maps.h"
+#include "owners.h"
 #include "writes.h"
 
 #define MAX_CAUSES 4 /* writes that are told of one packet */
@@ -119,20 +119,22 @@ static __always_inline void tell_thread(u64 journey, u64 skb, u8 what)
  * send says nothing here. An acknowledgement may be sent for another span than the
  * thread is in by now, so of TCP without data only a connection's first packet counts.
  */
-static __noinline int tell_sender(u64 journey, u64 skb, u64 sock, u32 user)
+static __noinline int tell_sender(u64 journey, const struct skb_view *view, u64 skb, u64 sock)
 {
 	struct sent_packet sent = {};
-	struct skb_view view;
+	struct socket_owner *owner;
 
-	view_skb(&view, skb);
-	if (!read_sent(&sent, &view) ||
-	    sent.source_port != (sent.source_port ? BPF_CORE_READ((struct sock *)sock, __sk_common.skc_num) : 0))
+	sock = full_sock(sock);
+	if (!view || !sock || is_kernel_sock(sock) || !read_sent(&sent, view))
+		return 0;
+	if (sent.source_port && sent.source_port != BPF_CORE_READ((struct sock *)sock, __sk_common.skc_num))
 		return 0;
 	if (sent.begin != sent.end)
 		return tell_writes(sock, journey, skb, &sent);
 	if (sent.protocol == PROTOCOL_TCP && (sent.tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
 		return 0;
-	if (settings.correlate && user == (u32)bpf_get_current_pid_tgid())
+	owner = bpf_map_lookup_elem(&owners, &sock);
+	if (settings.correlate && owner && owner->tid == (u32)bpf_get_current_pid_tgid())
 		tell_thread(journey, skb, CAUSE_SENDER);
 	return 0;
 }

@@ -77,6 +77,7 @@ type Builder struct {
 	extras extras
 	lines  []string // of a stack
 	links  []Link   // the root's
+	apps
 	splitter
 }
 
@@ -93,7 +94,7 @@ type lastSkb struct {
 func NewBuilder(o Options) *Builder {
 	return &Builder{
 		clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newNameCache(o),
-		owners: newOwnerNameCache(o), extras: extras{fields: o.SkbFields},
+		owners: newOwnerNameCache(o), extras: extras{fields: o.SkbFields}, apps: newApps(),
 	}
 }
 
@@ -117,6 +118,9 @@ func (b *Builder) build(p *part) *Trace {
 		for i := range n {
 			t.ExitMonoNs = max(t.ExitMonoNs, n[i].exit)
 		}
+		if written := writtenMonoNs(j); written != 0 {
+			t.EnterMonoNs = min(t.EnterMonoNs, written)
+		}
 	}
 	t.OffsetNs = b.clock.OffsetNs(t.EnterMonoNs)
 	id, base := b.ids.part(j.ID, p.number)
@@ -128,6 +132,7 @@ func (b *Builder) build(p *part) *Trace {
 	b.appendSpans(j, base)
 	b.direction()
 	b.drops()
+	b.findApps(j)
 	b.rootAttrs()
 	b.rootLinks(p)
 	return t

@@ -80,7 +80,7 @@ func (b *Builder) retransmitAttr() {
 // the other trace may have been sent already, or be yet to come.
 func (b *Builder) rootLinks(p *part) {
 	t := &b.trace
-	if len(t.Links) == 0 && len(p.kin) == 0 {
+	if len(t.Links) == 0 && len(p.kin) == 0 && len(b.found) == 0 {
 		return
 	}
 	b.links = b.links[:0]
@@ -101,6 +101,9 @@ func (b *Builder) rootLinks(p *part) {
 			kind = "copy_of" // a copy has a higher number than what it was made from
 		}
 		b.linkTo(t.Journey, k, kind)
+	}
+	for i := range b.found {
+		b.links = append(b.links, b.linkToApp(&b.found[i]))
 	}
 	t.Spans[0].Links = b.links
 }

@@ -27,6 +27,7 @@ func (b *Builder) rootAttrs() {
 		b.rootDrop()
 	}
 	b.add(StringAttr(KeyEnd, t.End))
+	b.appAttrs()
 	if f := t.FirstFacts(); f != nil {
 		b.placeAttrs()
 		b.headerAttrs(f)

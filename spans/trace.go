@@ -100,6 +100,7 @@ type Trace struct {
 	Unfinished   bool
 	Evicted      bool
 	Incomplete   bool // frames are missing or times were made up
+	Correlated   bool // the root names a span of an application
 
 	owners  []event.Owner // copies of the journey's, by AtMonoNs
 	strings []string      // what list attributes refer to

@@ -15,6 +15,7 @@ type Wait uint8
 // The waits.
 const (
 	WaitNone       Wait = iota
+	WaitWrite           // in a TCP socket, from being written to being sent the first time
 	WaitQdisc           // in a queueing discipline, to be sent
 	WaitNeighbour       // for the link-layer address of the next hop
 	WaitGRO             // in NAPI, for packets to merge with or for its batch
@@ -28,12 +29,12 @@ const (
 
 // waitNames is indexed by Wait.
 var waitNames = [waitCount]string{
-	"", "qdisc", "neighbour", "gro", "backlog", "reassembly", "socket lock", "reordering", "socket",
+	"", "socket write", "qdisc", "neighbour", "gro", "backlog", "reassembly", "socket lock", "reordering", "socket",
 }
 
 // waitSpanNames is indexed by Wait.
 var waitSpanNames = [waitCount]string{
-	"", "wait qdisc", "wait neighbour", "wait gro", "wait backlog", "wait reassembly", "wait socket lock",
+	"", "wait socket write", "wait qdisc", "wait neighbour", "wait gro", "wait backlog", "wait reassembly", "wait socket lock",
 	"wait reordering", "wait socket",
 }
 
@@ -114,9 +115,42 @@ func (b *Builder) findWaits(j *journey.Journey) {
 		}
 		open.cause, open.fromMonoNs = cause, max(open.fromMonoNs, nd.exit)
 	}
+	b.findWriteWait(j)
 	b.waits = slices.DeleteFunc(b.waits, func(w waitedFor) bool { return !w.ended || w.expired })
 	b.trace.Waits = len(b.waits)
 	slices.SortStableFunc(b.waits, func(x, y waitedFor) int { return cmp.Compare(x.fromMonoNs, y.fromMonoNs) })
+}
+
+// findWriteWait adds the time before the first frame, with which the trace begins
+// when it is known.
+func (b *Builder) findWriteWait(j *journey.Journey) {
+	if len(b.nester.nodes) == 0 || b.trace.EnterMonoNs == b.nester.nodes[0].enter {
+		return
+	}
+	first := &b.nester.nodes[0]
+	b.waits = append(b.waits, waitedFor{
+		skb: j.Frames[first.frame].Skb, fromMonoNs: b.trace.EnterMonoNs, toMonoNs: first.enter, cause: WaitWrite, ended: true,
+	})
+}
+
+// writtenMonoNs is when the first byte of a TCP packet that is sent the first time
+// was written, 0 unknown. A segment waits as a part of the packet that it is cut from.
+func writtenMonoNs(j *journey.Journey) uint64 {
+	if len(j.Causes) == 0 || len(j.Facts) == 0 {
+		return 0
+	}
+	for i := range j.Links {
+		if j.Links[i].Journey == j.ID && j.Links[i].What != event.LinkMerged {
+			return 0
+		}
+	}
+	for i := range j.Causes {
+		// Sequence numbers wrap.
+		if c := &j.Causes[i]; c.What == event.CauseWrite && int32(c.Seq-j.Facts[0].TCPSeq) <= 0 {
+			return c.WriteMonoNs
+		}
+	}
+	return 0
 }
 
 // openWait is the wait of an skb that has not ended, nil without.
@@ -165,7 +199,7 @@ func (b *Builder) waitAttrs() {
 	for i := range b.waits {
 		perCause[b.waits[i].cause] += b.waits[i].toMonoNs - b.waits[i].fromMonoNs
 	}
-	for w := WaitQdisc; w < waitCount; w++ {
+	for w := WaitNone + 1; w < waitCount; w++ {
 		if perCause[w] > 0 {
 			b.add(IntAttr(waitKey(w), int64(perCause[w])))
 		}

@@ -181,7 +181,7 @@ func TestNowhere(t *testing.T) {
 func TestPacketsSettings(t *testing.T) {
 	defaults := packetsSettings{
 		output:  outputSettings{console: true, format: export.FormatTree},
-		backend: "auto", run: runFlags{ringBytes: 16 << 20},
+		backend: "auto", correlate: correlateLink, run: runFlags{ringBytes: 16 << 20},
 	}
 	self := strconv.Itoa(os.Getpid())
 	for _, c := range []struct {

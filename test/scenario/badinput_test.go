@@ -43,6 +43,7 @@ func TestBadInput(t *testing.T) {
 		{"interface name", nil, []string{"packets", "--filter-ifname", "an-interface-of-20-c"}, 2, "--filter-ifname"},
 		{"filter", nil, []string{"packets", "tcp port"}, 2, "syntax error"},
 		{"flag", nil, []string{"packets", "--fliter-func", "ip_rcv"}, 2, "--fliter-func"},
+		{"way of correlating", nil, []string{"packets", "--correlate", "guess"}, 2, "--correlate"},
 		{"backend", nil, []string{"packets", "--backend", "fentry"}, 2, "fentry"},
 		{"ring size", nil, []string{"packets", "--ring-size", "3000000"}, 2, "power of two"},
 		{"field that does not exist", nil, []string{"packets", "--filter-func", few, "--skb-fields", "skb->hsah"}, 2, `struct sk_buff has no member "hsah"; did you mean "hash"?`},

@@ -18,7 +18,7 @@ import (
 
 const (
 	// readyWithin bounds the start under emulation on a busy machine.
-	readyWithin = 90 * time.Second
+	readyWithin = 240 * time.Second
 	// endWithin bounds detaching and flushing.
 	endWithin = 60 * time.Second
 	// settle is how long the last packets may take: a delayed acknowledgement
