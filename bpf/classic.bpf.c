@@ -125,7 +125,7 @@ const struct stack_record *stack_record_type __attribute__((unused));
 const struct caller_record *caller_record_type __attribute__((unused));
 const struct fields_record *fields_record_type __attribute__((unused));
 const struct link_record *link_record_type __attribute__((unused));
-const struct cause_record *cause_record_type __attribute__((unused));
+const struct app_record *app_record_type __attribute__((unused));
 const struct owner_record *owner_record_type __attribute__((unused));
 const struct conntrack_record *conntrack_record_type __attribute__((unused));
 const struct rule_record *rule_record_type __attribute__((unused));

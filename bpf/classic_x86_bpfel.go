@@ -19,6 +19,22 @@ type classicAppContext struct {
 	SpanId  [8]uint8
 }
 
+type classicAppRecord struct {
+	_           structs.HostLayout
+	Kind        uint8
+	What        uint8
+	Cpu         uint16
+	Tid         uint32
+	Journey     uint64
+	Skb         uint64
+	AtMonoNs    uint64
+	WriteMonoNs uint64
+	Seq         uint32
+	Source      uint8
+	Pad         [3]uint8
+	App         classicAppContext
+}
+
 type classicAwaitedVerdict struct {
 	_     structs.HostLayout
 	Skb   uint64
@@ -39,22 +55,6 @@ type classicCallerRecord struct {
 	Ordinal  uint32
 	Depth    uint32
 	Address  uint64
-}
-
-type classicCauseRecord struct {
-	_           structs.HostLayout
-	Kind        uint8
-	What        uint8
-	Cpu         uint16
-	Tid         uint32
-	Journey     uint64
-	Skb         uint64
-	AtMonoNs    uint64
-	WriteMonoNs uint64
-	Seq         uint32
-	Source      uint8
-	Pad         [3]uint8
-	App         classicAppContext
 }
 
 type classicCloneRecord struct {
@@ -498,8 +498,8 @@ const (
 	classicProgSocketWritten      = "socket_written"
 	classicProgTcEnter            = "tc_enter"
 	classicProgXdpEnter           = "xdp_enter"
+	classicVarAppRecordType       = "app_record_type"
 	classicVarCallerRecordType    = "caller_record_type"
-	classicVarCauseRecordType     = "cause_record_type"
 	classicVarCloneRecordType     = "clone_record_type"
 	classicVarConntrackRecordType = "conntrack_record_type"
 	classicVarEndRecordType       = "end_record_type"
@@ -647,8 +647,8 @@ type classicMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicVariableSpecs struct {
+	AppRecordType       *ebpf.VariableSpec `ebpf:"app_record_type"`
 	CallerRecordType    *ebpf.VariableSpec `ebpf:"caller_record_type"`
-	CauseRecordType     *ebpf.VariableSpec `ebpf:"cause_record_type"`
 	CloneRecordType     *ebpf.VariableSpec `ebpf:"clone_record_type"`
 	ConntrackRecordType *ebpf.VariableSpec `ebpf:"conntrack_record_type"`
 	EndRecordType       *ebpf.VariableSpec `ebpf:"end_record_type"`
@@ -740,8 +740,8 @@ func (m *classicMaps) Close() error {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicVariables struct {
+	AppRecordType       *ebpf.Variable `ebpf:"app_record_type"`
 	CallerRecordType    *ebpf.Variable `ebpf:"caller_record_type"`
-	CauseRecordType     *ebpf.Variable `ebpf:"cause_record_type"`
 	CloneRecordType     *ebpf.Variable `ebpf:"clone_record_type"`
 	ConntrackRecordType *ebpf.Variable `ebpf:"conntrack_record_type"`
 	EndRecordType       *ebpf.Variable `ebpf:"end_record_type"`

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
 
@@ -64,6 +65,9 @@ func makeContexts(path string) (*ebpf.Map, error) {
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make the directory of map %s: %w", path, err)
+	}
+	if err := rlimit.RemoveMemlock(); err != nil { // before Linux 5.11 maps count as locked memory
+		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
 	m, err := ebpf.NewMap(&ebpf.MapSpec{
 		Name: contextsMap, Type: ebpf.LRUHash,

@@ -18,7 +18,7 @@ const (
 	ownerRecordBytes = 72
 	blockRecordBytes = 136
 	linkRecordBytes  = 56
-	causeRecordBytes = 72
+	appRecordBytes   = 72
 
 	conntrackRecordBytes = 128
 	ruleRecordBytes      = 176
@@ -63,8 +63,8 @@ func Decode(raw []byte, ev *event.Event) error {
 		decodeLink((*[linkRecordBytes]byte)(raw), &ev.Link)
 	case event.KindOwner:
 		decodeOwner((*[ownerRecordBytes]byte)(raw), &ev.Owner)
-	case event.KindCause:
-		decodeCause((*[causeRecordBytes]byte)(raw), &ev.Cause)
+	case event.KindApp:
+		decodeApp((*[appRecordBytes]byte)(raw), &ev.App)
 	case event.KindConntrack:
 		decodeConntrack((*[conntrackRecordBytes]byte)(raw), &ev.Conntrack)
 	case event.KindRule:
@@ -92,8 +92,8 @@ func recordBytes(kind event.Kind) int {
 		return blockRecordBytes
 	case event.KindLink:
 		return linkRecordBytes
-	case event.KindCause:
-		return causeRecordBytes
+	case event.KindApp:
+		return appRecordBytes
 	case event.KindConntrack:
 		return conntrackRecordBytes
 	case event.KindRule:
@@ -211,9 +211,9 @@ func decodeOwner(raw *[ownerRecordBytes]byte, owner *event.Owner) {
 	}
 }
 
-func decodeCause(raw *[causeRecordBytes]byte, cause *event.Cause) {
-	*cause = event.Cause{
-		What:        event.CauseWhat(raw[1]),
+func decodeApp(raw *[appRecordBytes]byte, app *event.App) {
+	*app = event.App{
+		What:        event.AppWhat(raw[1]),
 		CPU:         u16(raw[2:]),
 		TID:         u32(raw[4:]),
 		Journey:     u64(raw[8:]),
@@ -222,7 +222,7 @@ func decodeCause(raw *[causeRecordBytes]byte, cause *event.Cause) {
 		WriteMonoNs: u64(raw[32:]),
 		Seq:         u32(raw[40:]),
 		Source:      event.AppSource(raw[44]),
-		App:         event.AppContext{TraceID: [16]byte(raw[48:64]), SpanID: [8]byte(raw[64:72])},
+		Context:     event.AppContext{TraceID: [16]byte(raw[48:64]), SpanID: [8]byte(raw[64:72])},
 	}
 }
 

@@ -135,7 +135,7 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	refresh_owner(state, &view, skb, sock_of(ctx, mode, view.sock));
 	refresh_conntrack(state, view.nfct, skb);
 	if (settings.correlate && mode & MODE_READS)
-		tell_thread(state->journey, skb, CAUSE_READER);
+		tell_thread(state->journey, skb, APP_READS);
 	now = bpf_ktime_get_ns();
 	state->seen_mono_ns = now;
 	state->entered++;

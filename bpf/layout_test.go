@@ -25,7 +25,7 @@ func layouts() map[string]any {
 		"link_record":    classicLinkRecord{},
 		"owner_record":   classicOwnerRecord{},
 		"owner_settings": classicOwnerSettings{},
-		"cause_record":   classicCauseRecord{},
+		"app_record":     classicAppRecord{},
 		"socket_writes":  classicSocketWrites{},
 		"socket_owner":   classicSocketOwner{},
 
@@ -140,6 +140,7 @@ func TestRecordSizes(t *testing.T) {
 		event.KindEnd:   classicEndRecord{},
 		event.KindLink:  classicLinkRecord{},
 		event.KindOwner: classicOwnerRecord{},
+		event.KindApp:   classicAppRecord{},
 
 		event.KindConntrack: classicConntrackRecord{},
 		event.KindRule:      classicRuleRecord{},
@@ -168,6 +169,7 @@ func TestEnums(t *testing.T) {
 			"MODE_KIN":       uint64(sessionFunctionModeMODE_KIN),
 			"MODE_KIN_SHIFT": uint64(sessionFunctionModeMODE_KIN_SHIFT),
 			"MODE_SOCK":      uint64(sessionFunctionModeMODE_SOCK),
+			"MODE_READS":     uint64(sessionFunctionModeMODE_READS),
 			"MODE_END":       uint64(sessionFunctionModeMODE_END),
 			"MODE_END_SHIFT": uint64(sessionFunctionModeMODE_END_SHIFT),
 		}},

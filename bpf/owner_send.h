@@ -3,7 +3,7 @@
 #ifndef OTEL_KPROBE_OWNER_SEND_H
 #define OTEL_KPROBE_OWNER_SEND_H
 
-#include "causes.h"
+#include "app_events.h"
 #include "modes.h"
 #include "owners.h"
 #include <bpf/bpf_tracing.h>

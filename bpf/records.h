@@ -23,7 +23,7 @@ enum record_kind {
 	RECORD_RULE = 12,
 	RECORD_OWNER = 13,
 	RECORD_LINK = 14,
-	RECORD_CAUSE = 15,
+	RECORD_APP = 15,
 };
 
 /* Flags of struct frame_record. */
@@ -252,15 +252,15 @@ struct owner_record {
 	__u8 comm[16];
 };
 
-/* What struct cause_record tells; its byte what. */
-enum cause_what {
-	CAUSE_WRITE = 1,  /* the packet carries bytes of this write */
-	CAUSE_SENDER = 2, /* the current thread, which sends the packet, is in this span */
-	CAUSE_READER = 3, /* the current thread, which reads the packet's data, is in this span */
+/* What struct app_record tells; its byte what. */
+enum app_what {
+	APP_WRITES = 1,  /* the packet carries bytes of this write */
+	APP_SENDS = 2, /* the current thread, which sends the packet, is in this span */
+	APP_READS = 3, /* the current thread, which reads the packet's data, is in this span */
 };
 
 /* What a program did, and in which span of its own, with a tracked skb. */
-struct cause_record {
+struct app_record {
 	__u8 kind;
 	__u8 what;
 	__u16 cpu;
@@ -268,8 +268,8 @@ struct cause_record {
 	__u64 journey;
 	__u64 skb;
 	__u64 at_mono_ns;
-	__u64 write_mono_ns; /* CAUSE_WRITE: when it was written, else 0 */
-	__u32 seq;           /* CAUSE_WRITE: sequence number of the write's first byte */
+	__u64 write_mono_ns; /* APP_WRITES: when it was written, else 0 */
+	__u32 seq;           /* APP_WRITES: sequence number of the write's first byte */
 	__u8 source;         /* who told app: enum app_source, 0: it is none */
 	__u8 pad[3];
 	struct app_context app;

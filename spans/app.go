@@ -29,36 +29,36 @@ func newApps() apps { return apps{hex: map[[16]byte]string{}} }
 // findApps finds the spans of whoever sent the packet, or read it: senders first.
 func (b *Builder) findApps(j *journey.Journey) {
 	b.found = b.found[:0]
-	if len(j.Causes) == 0 {
+	if len(j.Apps) == 0 {
 		return
 	}
 	arrival := b.arrival()
-	for i := range j.Causes {
+	for i := range j.Apps {
 		// The thread that a packet's arrival interrupts has not sent it.
-		c := &j.Causes[i]
-		if c.What == event.CauseWrite || c.What == event.CauseSender && c.AtMonoNs < arrival {
+		a := &j.Apps[i]
+		if a.What == event.AppWrites || a.What == event.AppSends && a.AtMonoNs < arrival {
 			b.addApp(c, "sent_by")
 		}
 	}
-	for i := range j.Causes {
-		if c := &j.Causes[i]; c.What == event.CauseReader {
+	for i := range j.Apps {
+		if a := &j.Apps[i]; a.What == event.AppReads {
 			b.addApp(c, "read_by")
 		}
 	}
 	b.trace.Correlated = len(b.found) > 0
 }
 
-// addApp adds the span of a cause, once.
-func (b *Builder) addApp(c *event.Cause, kind string) {
-	if c.Source == 0 || !c.App.Valid() || len(b.found) >= maxApps {
+// addApp adds the span in which an application did something, once.
+func (b *Builder) addApp(a *event.App, kind string) {
+	if a.Source == 0 || !a.Context.Valid() || len(b.found) >= maxApps {
 		return
 	}
 	for i := range b.found {
-		if b.found[i].AppContext == c.App && b.found[i].kind == kind {
+		if b.found[i].AppContext == a.Context && b.found[i].kind == kind {
 			return
 		}
 	}
-	b.found = append(b.found, appSpan{AppContext: c.App, source: c.Source, kind: kind})
+	b.found = append(b.found, appSpan{AppContext: a.Context, source: a.Source, kind: kind})
 }
 
 // appAttrs names the first of the spans on the root, for receivers that show no

@@ -127,8 +127,8 @@ func (b *Builder) deal(j *journey.Journey) {
 func (b *Builder) dealExtras(j *journey.Journey) {
 	share(b, j.Owners, func(o *event.Owner) (skb, monoNs uint64) { return o.Skb, o.AtMonoNs },
 		func(p *part) *[]event.Owner { return &p.Owners })
-	share(b, j.Causes, func(c *event.Cause) (skb, monoNs uint64) { return c.Skb, c.AtMonoNs },
-		func(p *part) *[]event.Cause { return &p.Causes })
+	share(b, j.Apps, func(c *event.App) (skb, monoNs uint64) { return c.Skb, c.AtMonoNs },
+		func(p *part) *[]event.App { return &p.Apps })
 	share(b, j.Conntracks, func(c *event.Conntrack) (skb, monoNs uint64) { return c.Skb, c.AtMonoNs },
 		func(p *part) *[]event.Conntrack { return &p.Conntracks })
 	share(b, j.Rules, func(r *event.Rule) (skb, monoNs uint64) { return r.Skb, r.AtMonoNs },

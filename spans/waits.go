@@ -136,7 +136,7 @@ func (b *Builder) findWriteWait(j *journey.Journey) {
 // writtenMonoNs is when the first byte of a TCP packet that is sent the first time
 // was written, 0 unknown. A segment waits as a part of the packet that it is cut from.
 func writtenMonoNs(j *journey.Journey) uint64 {
-	if len(j.Causes) == 0 || len(j.Facts) == 0 {
+	if len(j.Apps) == 0 || len(j.Facts) == 0 {
 		return 0
 	}
 	for i := range j.Links {
@@ -144,9 +144,9 @@ func writtenMonoNs(j *journey.Journey) uint64 {
 			return 0
 		}
 	}
-	for i := range j.Causes {
+	for i := range j.Apps {
 		// Sequence numbers wrap.
-		if c := &j.Causes[i]; c.What == event.CauseWrite && int32(c.Seq-j.Facts[0].TCPSeq) <= 0 {
+		if c := &j.Apps[i]; c.What == event.AppWrites && int32(c.Seq-j.Facts[0].TCPSeq) <= 0 {
 			return c.WriteMonoNs
 		}
 	}

@@ -154,6 +154,54 @@ func TestWaits(t *testing.T) {
 }
 
 // Every wait has a name, and a key for its sum.
+// written is a TCP packet with bytes of writes, each an offset from the packet's first
+// byte, at times before its first frame.
+func written(k *fakeKernel, writes map[int32]uint64) *testJourney {
+	j := newTestJourney(k, 15)
+	j.addFacts(tcpSegment)
+	for offset, ago := range writes {
+		j.Apps = append(j.Apps, event.App{
+			What: event.AppWrites, Journey: j.ID, Skb: j.skb, AtMonoNs: j.now,
+			Seq: j.Facts[0].TCPSeq + uint32(offset), WriteMonoNs: j.now - ago,
+		})
+	}
+	j.in("ip_output", 0, nil)
+	return j
+}
+
+func TestWriteWait(t *testing.T) {
+	k := newFakeKernel()
+	cut := written(k, map[int32]uint64{0: 4000})
+	cut.Links = []event.Link{{What: event.LinkDerived, Journey: cut.ID, Other: 3, Skb: cut.skb}}
+	again := written(k, map[int32]uint64{0: 4000})
+	again.Links = []event.Link{{What: event.LinkRetransmitted, Journey: again.ID, Other: 3, Number: 1}}
+	whole := written(k, map[int32]uint64{0: 4000})
+	whole.Links = []event.Link{{What: event.LinkDerived, Journey: 3, Other: whole.ID, Skb: cut.skb}}
+	for _, c := range []struct {
+		name string
+		j    *testJourney
+		ns   []uint64
+	}{
+		{"sent at last", written(k, map[int32]uint64{0: 4000}), []uint64{4000}},
+		{"written with what was sent before", written(k, map[int32]uint64{-1000: 5000}), []uint64{5000}},
+		{"only a later byte's write is known", written(k, map[int32]uint64{100: 4000}), nil},
+		{"nothing is known", written(k, nil), nil},
+		{"a segment", cut, nil},
+		{"cut into segments", whole, []uint64{4000}},
+		{"sent again", again, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			waits, ns := waitsOf(t, c.j)
+			if diff := cmp.Diff(c.ns, ns); diff != "" {
+				t.Errorf("waits %q (-want +got):\n%s", waits, diff)
+			}
+			if len(waits) > 0 && waits[0] != "wait socket write" {
+				t.Errorf("wait %q, want that of the socket's writes", waits[0])
+			}
+		})
+	}
+}
+
 func TestWaitNames(t *testing.T) {
 	for w := WaitQdisc; w < waitCount; w++ {
 		if w.String() == "" || waitSpanNames[w] != "wait "+w.String() || waitKey(w).String() == "" {

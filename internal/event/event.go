@@ -29,7 +29,7 @@ const (
 	KindRule      Kind = 12 // what of a packet filter dropped an skb
 	KindOwner     Kind = 13 // the socket of a tracked skb became known, with its owner
 	KindLink      Kind = 14 // two packets have to do with one another
-	KindCause     Kind = 15 // what a program did, and in which span, with a tracked skb
+	KindApp       Kind = 15 // what an application did with a tracked skb
 )
 
 // OfBlock says whether events of the kind are of the block layer.
@@ -49,7 +49,7 @@ type Event struct {
 	Fields    Fields
 	Link      Link
 	Owner     Owner
-	Cause     Cause
+	App       App
 	Conntrack Conntrack
 	Rule      Rule
 }
@@ -77,8 +77,8 @@ func (ev *Event) Journey() (id, monoNs uint64, ok bool) {
 		return ev.Rule.Journey, ev.Rule.AtMonoNs, true
 	case KindOwner:
 		return ev.Owner.Journey, ev.Owner.AtMonoNs, true
-	case KindCause:
-		return ev.Cause.Journey, ev.Cause.AtMonoNs, true
+	case KindApp:
+		return ev.App.Journey, ev.App.AtMonoNs, true
 	}
 	return 0, 0, false
 }

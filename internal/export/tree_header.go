@@ -28,6 +28,7 @@ func (w *tree) appendHeader(dst []byte, t *spans.Trace, width int) []byte {
 	w.field(plain, string(appendDuration(nil, t.ExitMonoNs-min(t.ExitMonoNs, t.EnterMonoNs), w.signs.micro)))
 	w.field(dim, frames(len(t.Spans)-1-t.Waits))
 	w.field(plain, string(appendLinks(nil, t.Root())))
+	w.field(plain, string(appendApp(nil, t.Root())))
 	w.ending(t)
 	w.field(dim, payload(t))
 	return append(w.wrap(dst, width), '\n')

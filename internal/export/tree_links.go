@@ -1,6 +1,7 @@
 package export
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,9 @@ import (
 func appendLinks(dst []byte, root *spans.Span) []byte {
 	var kinds []string
 	for i := range root.Links {
+		if attrOf(root.Links[i].Attrs, spans.KeyAppSource) != nil {
+			continue // see appendApp
+		}
 		if a := attrOf(root.Links[i].Attrs, spans.KeyLinkKind); a != nil && !slices.Contains(kinds, a.Str) {
 			kinds = append(kinds, a.Str)
 		}
@@ -62,4 +66,14 @@ func appendLink(dst []byte, root *spans.Span, kind string) []byte {
 		dst = strconv.AppendInt(append(dst, ' '), int64(count), 10)
 	}
 	return dst
+}
+
+// appendApp appends the span of the application that the root names: "app span
+// 00f067aa0ba902b7 of trace 4bf92f3577b34da6a3ce929d0e0e4736".
+func appendApp(dst []byte, root *spans.Span) []byte {
+	trace, span := attr(root, spans.KeyAppTraceID), attr(root, spans.KeyAppSpanID)
+	if trace == nil || span == nil {
+		return dst
+	}
+	return fmt.Appendf(dst, "app span %016x of trace %s", uint64(span.Int), trace.Str)
 }

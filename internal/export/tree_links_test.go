@@ -37,3 +37,25 @@ func TestLinksInHeader(t *testing.T) {
 		})
 	}
 }
+
+func TestAppInHeader(t *testing.T) {
+	root := spans.Span{
+		Attrs: []spans.Attr{
+			spans.StringAttr(spans.KeyAppTraceID, "4bf92f3577b34da6a3ce929d0e0e4736"),
+			spans.HexAttr(spans.KeyAppSpanID, 0x00f067aa0ba902b7),
+		},
+		Links: []spans.Link{{Attrs: []spans.Attr{
+			spans.StringAttr(spans.KeyLinkKind, "sent_by"), spans.StringAttr(spans.KeyAppSource, "thread"),
+		}}},
+	}
+	want := "app span 00f067aa0ba902b7 of trace 4bf92f3577b34da6a3ce929d0e0e4736"
+	if diff := cmp.Diff(want, string(appendApp(nil, &root))); diff != "" {
+		t.Errorf("application (-want +got):\n%s", diff)
+	}
+	if got := string(appendLinks(nil, &root)); got != "" {
+		t.Errorf("links %q, want none: the application has its own place", got)
+	}
+	if got := string(appendApp(nil, &spans.Span{})); got != "" {
+		t.Errorf("application %q of a packet without one", got)
+	}
+}

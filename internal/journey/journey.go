@@ -19,7 +19,7 @@ type Journey struct {
 	Addresses []uint64       // of all Stacks, see AddressesOf
 	Fields    []event.Fields // in the order of AtMonoNs
 	Owners    []event.Owner  // in the order of AtMonoNs
-	Causes    []event.Cause  // in the order of AtMonoNs
+	Apps      []event.App    // in the order of AtMonoNs
 
 	Conntracks []event.Conntrack // in the order of AtMonoNs
 	Rules      []event.Rule      // in the order of AtMonoNs

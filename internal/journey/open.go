@@ -154,8 +154,8 @@ func (o *open) add(ev *event.Event, limit int) (kept, lostEnd bool) {
 		kept = o.addFields(&ev.Fields, limit)
 	case event.KindOwner:
 		kept = keep(o, &o.Owners, &ev.Owner, ev.Owner.Skb, limit, func(w *event.Owner) uint64 { return w.AtMonoNs })
-	case event.KindCause:
-		kept = keep(o, &o.Causes, &ev.Cause, ev.Cause.Skb, limit, func(c *event.Cause) uint64 { return c.AtMonoNs })
+	case event.KindApp:
+		kept = keep(o, &o.Apps, &ev.App, ev.App.Skb, limit, func(a *event.App) uint64 { return a.AtMonoNs })
 	case event.KindConntrack:
 		kept = keep(o, &o.Conntracks, &ev.Conntrack, ev.Conntrack.Skb, limit, func(c *event.Conntrack) uint64 { return c.AtMonoNs })
 	case event.KindRule:
@@ -264,13 +264,13 @@ func insert[T any](s []T, v *T, limit int, at func(*T) uint64) ([]T, bool) {
 // events counts the events that o has.
 func (o *open) events() int {
 	return len(o.Frames) + len(o.Facts) + len(o.Clones) + len(o.Ends) + len(o.Links) + len(o.Owners) +
-		len(o.Stacks) + len(o.Fields) + len(o.Conntracks) + len(o.Rules) + len(o.Causes)
+		len(o.Stacks) + len(o.Fields) + len(o.Conntracks) + len(o.Rules) + len(o.Apps)
 }
 
 // room counts the events for which o has memory.
 func (o *open) room() int {
 	return cap(o.Frames) + cap(o.Facts) + cap(o.Clones) + cap(o.Ends) + cap(o.Links) + cap(o.Owners) + cap(o.skbs) +
-		cap(o.Stacks) + cap(o.Addresses) + cap(o.Fields) + cap(o.Conntracks) + cap(o.Rules) + cap(o.Causes)
+		cap(o.Stacks) + cap(o.Addresses) + cap(o.Fields) + cap(o.Conntracks) + cap(o.Rules) + cap(o.Apps)
 }
 
 // reset makes o the journey of that id, with the memory it has.
@@ -281,7 +281,7 @@ func (o *open) reset(id uint64) {
 			Stacks: o.Stacks[:0], Addresses: o.Addresses[:0], Fields: o.Fields[:0],
 			Links:      o.Links[:0],
 			Owners:     o.Owners[:0],
-			Causes:     o.Causes[:0],
+			Apps:       o.Apps[:0],
 			Conntracks: o.Conntracks[:0], Rules: o.Rules[:0],
 		},
 		skbs: o.skbs[:0],

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /*
- * causes.h - what a program did that a followed packet comes from, or by which it
- * was taken: the writes whose bytes it carries, and the spans of the application.
+ * app_events.h - what an application did with a followed packet, and in which span of
+ * its own: wrote the bytes that it carries, sent it, read its data.
  */
-#ifndef OTEL_KPROBE_CAUSES_H
-#define OTEL_KPROBE_CAUSES_H
+#ifndef OTEL_KPROBE_APP_EVENTS_H
+#define OTEL_KPROBE_APP_EVENTS_H
 
 #include "facts.h"
 #include "owners.h"
 #include "writes.h"
 
-#define MAX_CAUSES 4 /* writes that are told of one packet */
+#define MAX_APP_WRITES 4 /* writes that are told of one packet */
 
 #define TCP_FLAG_SYN 0x02
 #define TCP_FLAG_ACK 0x10
@@ -24,10 +24,10 @@ struct sent_packet {
 	u32 end;
 };
 
-static __always_inline void send_cause(u64 journey, u64 skb, u8 what, const struct socket_write *write)
+static __always_inline void send_app_event(u64 journey, u64 skb, u8 what, const struct socket_write *write)
 {
 	struct cpu_state *cpu = this_cpu_state();
-	struct cause_record *record;
+	struct app_record *record;
 
 	if (!cpu)
 		return;
@@ -36,7 +36,7 @@ static __always_inline void send_cause(u64 journey, u64 skb, u8 what, const stru
 		cpu->ring_full_facts++;
 		return;
 	}
-	record->kind = RECORD_CAUSE;
+	record->kind = RECORD_APP;
 	record->what = what;
 	record->cpu = bpf_get_smp_processor_id();
 	record->tid = bpf_get_current_pid_tgid();
@@ -89,7 +89,7 @@ static __noinline int tell_writes(u64 sock, u64 journey, u64 skb, const struct s
 
 	if (!known || !sent)
 		return 0;
-	for (i = 0; i < WRITES_PER_SOCKET && told < MAX_CAUSES; i++) {
+	for (i = 0; i < WRITES_PER_SOCKET && told < MAX_APP_WRITES; i++) {
 		u32 number = known->count - WRITES_PER_SOCKET + i;
 		struct socket_write *write = &known->last[number & (WRITES_PER_SOCKET - 1)];
 		struct socket_write *next = &known->last[(number + 1) & (WRITES_PER_SOCKET - 1)];
@@ -98,20 +98,20 @@ static __noinline int tell_writes(u64 sock, u64 journey, u64 skb, const struct s
 			continue;
 		if (i < WRITES_PER_SOCKET - 1 && (s32)(next->seq - sent->begin) <= 0)
 			continue;
-		send_cause(journey, skb, CAUSE_WRITE, write);
+		send_app_event(journey, skb, APP_WRITES, write);
 		told++;
 	}
 	return 0;
 }
 
-/* The current thread's span, as the cause of what happens to a packet now. */
+/* The current thread does what with a packet, in which span? Nothing is told without one. */
 static __always_inline void tell_thread(u64 journey, u64 skb, u8 what)
 {
 	struct socket_write none = {};
 
 	none.source = read_thread_context(&none.app);
 	if (none.source)
-		send_cause(journey, skb, what, &none);
+		send_app_event(journey, skb, what, &none);
 }
 
 /*
@@ -135,7 +135,7 @@ static __noinline int tell_sender(u64 journey, const struct skb_view *view, u64 
 		return 0;
 	owner = bpf_map_lookup_elem(&owners, &sock);
 	if (settings.correlate && owner && owner->tid == (u32)bpf_get_current_pid_tgid())
-		tell_thread(journey, skb, CAUSE_SENDER);
+		tell_thread(journey, skb, APP_SENDS);
 	return 0;
 }
 
