@@ -37,12 +37,12 @@ func (b *Builder) findApps(j *journey.Journey) {
 		// The thread that a packet's arrival interrupts has not sent it.
 		a := &j.Apps[i]
 		if a.What == event.AppWrites || a.What == event.AppSends && a.AtMonoNs < arrival {
-			b.addApp(c, "sent_by")
+			b.addApp(a, "sent_by")
 		}
 	}
 	for i := range j.Apps {
 		if a := &j.Apps[i]; a.What == event.AppReads {
-			b.addApp(c, "read_by")
+			b.addApp(a, "read_by")
 		}
 	}
 	b.trace.Correlated = len(b.found) > 0
