@@ -14,7 +14,8 @@ usage: kernels.sh [--suite NAME]… [--run RE] [KERNEL]…
   KERNEL        $(test/vm/images.sh list | tr '\n' ' ')(default: all of them)
 
 It tests bin/otel-kprobe, or what OTEL_KPROBE_BIN names, on as many machines at a
-time as there are processors, or as OTEL_KPROBE_VMS says.
+time as there are processors, or as OTEL_KPROBE_VMS says. OTEL_KPROBE_BULK=10m makes
+TestBulk send for so long, 20m at most.
 USAGE
 }
 
@@ -68,7 +69,8 @@ boot() {
 	for attempt in first last; do
 		status=0
 		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 1800 \
-			--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" "$@" || status=$?
+			--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" \
+			--env "OTEL_KPROBE_BULK=${OTEL_KPROBE_BULK:-}" "$@" || status=$?
 		[[ $status -eq 75 && $attempt == first ]] || return "$status"
 		echo "== kernel $kernel: the emulated disk failed, not the program: booting again"
 	done

@@ -132,6 +132,16 @@ func TestBadInput(t *testing.T) {
 			"read --kernel-btf: read kernel types: open /no/such: no such file or directory",
 		},
 		{
+			"missing types of the kernel for a check",
+			[]string{"check", "--kernel-btf", "/no/such"},
+			"read --kernel-btf: read kernel types: open /no/such: no such file or directory",
+		},
+		{
+			"garbled types of the kernel for a check",
+			[]string{"check", "--kernel-btf", "/proc/version"},
+			"read --kernel-btf: read kernel types of /proc/version: damaged or foreign BTF: magic 0x694c",
+		},
+		{
 			"garbled types of the kernel",
 			[]string{"functions", "--kernel-btf", "/proc/version"},
 			"read --kernel-btf: read kernel types of /proc/version: damaged or foreign BTF: magic 0x694c",

@@ -12,20 +12,26 @@ import (
 
 // newCheck builds the command check.
 func newCheck(sys system) *cobra.Command {
-	return &cobra.Command{
+	var kernelBTF string
+	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Say what this kernel offers, what will be used, and what is missing",
 		Long: "Says what this kernel offers, what will be used, what is missing and how to get it.\n" +
 			"It ends with status 0 only if packets and block requests can be traced.\n" + exitHelp,
 		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			findings := kernel.Check()
+			if err := checkKernelBTF(kernelBTF); err != nil {
+				return usageError(err)
+			}
+			findings := kernel.CheckWith(kernelBTF)
 			if err := readerGone(writeCheck(sys.stdout, findings)); err != nil {
 				return err
 			}
 			return cmp.Or(kernel.CannotTrace(findings), kernel.CannotTraceBlock(findings))
 		},
 	}
+	registerKernelBTF(cmd.Flags(), &kernelBTF)
+	return cmd
 }
 
 // writeCheck prints the findings, what packets would choose, and whether block

@@ -9,7 +9,7 @@ import (
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 )
 
-// registerKernelBTF adds --kernel-btf, which packets and functions share.
+// registerKernelBTF adds --kernel-btf, which packets, functions and check share.
 func registerKernelBTF(flags *pflag.FlagSet, file *string) {
 	flags.StringVar(file, "kernel-btf", "", "read the kernel's types from this `FILE` of BTF, for a kernel that does not describe itself")
 }

@@ -177,7 +177,7 @@ func (c *checker) moduleBTF() Finding {
 	entries, err := os.ReadDir(c.path("/sys/kernel/btf"))
 	loaded, modErr := c.text("/proc/modules")
 	switch {
-	case err != nil:
+	case err != nil && c.btfFile == "":
 		f.Status, f.Detail = StatusMissing, "no /sys/kernel/btf"
 	case len(entries) > 1:
 		f.Detail = fmt.Sprintf("of %d modules", len(entries)-1)

@@ -150,6 +150,11 @@ func (c *checker) block() Finding {
 		f.Status, f.Detail = StatusUnknown, "cannot be told without BTF"
 		return f
 	}
+	if !c.exists("/sys/kernel/btf/vmlinux") {
+		f.Status, f.Detail = StatusMissing, "this kernel describes no types, which programs at its tracepoints need"
+		f.Cost, f.Fix = costOfNoBlock, "use a kernel with CONFIG_DEBUG_INFO_BTF=y: block takes no file with types"
+		return f
+	}
 	tracepoints := ReadBlockSignatures(c.types).Tracepoints
 	for _, name := range []string{TracepointRequestIssue, TracepointRequestComplete} {
 		switch args := tracepoints[name]; {

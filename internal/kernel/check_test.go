@@ -25,6 +25,7 @@ type machine struct {
 	funcs   []string // in the BTF of vmlinux
 	blocks  []string // tracepoints of block requests in the BTF of vmlinux
 	noBTF   bool
+	btfFile bool // the types are in a file that is named instead
 	modules bool // BTF of a module
 }
 
@@ -65,6 +66,11 @@ func (m machine) checker(t *testing.T) *checker {
 	for path, text := range m.files {
 		writeFile(t, filepath.Join(root, path), text)
 	}
+	file := ""
+	if m.btfFile {
+		file = filepath.Join(root, "types.btf")
+		writeFile(t, file, string(machineBTF(m.funcs, m.blocks)))
+	}
 	if !m.noBTF {
 		writeFile(t, root+"/sys/kernel/btf/vmlinux", string(machineBTF(m.funcs, m.blocks)))
 		if m.modules {
@@ -72,7 +78,8 @@ func (m machine) checker(t *testing.T) *checker {
 		}
 	}
 	return &checker{
-		root: root, arch: m.arch, release: m.release, machine: "x86_64",
+		btfFile: file,
+		root:    root, arch: m.arch, release: m.release, machine: "x86_64",
 		haveRing: func() error { return m.ringErr },
 		memlock:  func() (bool, error) { return m.unbound, nil },
 	}
@@ -134,6 +141,8 @@ func machines() map[string]machine {
 		"too old":         debian(func(m *machine) { m.release = "4.19.0" }),
 		"other cpu":       debian(func(m *machine) { m.arch = "riscv64" }),
 		"no BTF":          debian(func(m *machine) { m.noBTF = true }),
+		"BTF in a file":   debian(func(m *machine) { m.noBTF, m.btfFile = true, true }),
+		"BTF twice":       debian(func(m *machine) { m.btfFile = true }),
 		"damaged BTF":     debian(func(m *machine) { m.noBTF = true; m.files["/sys/kernel/btf/vmlinux"] = "ELF" }),
 		"confidentiality": debian(func(m *machine) { m.files["/sys/kernel/security/lockdown"] = "none integrity [confidentiality]\n" }),
 		"integrity":       debian(func(m *machine) { m.files["/sys/kernel/security/lockdown"] = "none [integrity] confidentiality\n" }),
@@ -225,6 +234,7 @@ func TestCannotTrace(t *testing.T) {
 		"paranoid as root": true, "no session": true, "no fprobe": true, "old": true, "integrity": true,
 		"fine capabilities": true, "tracefs in debugfs": true, "no JIT": true,
 		"no block layer": true, "no completion": true,
+		"BTF in a file": true, "BTF twice": true,
 	}
 	for name, m := range machines() {
 		err := CannotTrace(m.checker(t).check())
@@ -246,6 +256,7 @@ func TestCannotTraceBlock(t *testing.T) {
 		"too old":         "kernel 4.19.0 is too old; boot Linux 5.10 or later",
 		"other cpu":       "the architecture riscv64 is not supported; run it on amd64",
 		"no BTF":          "this kernel describes no types (no /sys/kernel/btf/vmlinux); use a kernel with CONFIG_DEBUG_INFO_BTF=y; packets takes a file with its types, too (--kernel-btf)",
+		"BTF in a file":   "this kernel describes no types, which programs at its tracepoints need; use a kernel with CONFIG_DEBUG_INFO_BTF=y: block takes no file with types",
 		"damaged BTF":     "read kernel types of vmlinux: damaged or foreign BTF: 3 bytes hold no header; make /sys/kernel/btf/vmlinux readable, or report this with the kernel's release",
 		"confidentiality": "kernel lockdown is in mode confidentiality, which forbids BPF to read kernel memory; boot with lockdown=integrity or without lockdown",
 		"unprivileged":    "this process may not trace the kernel: it lacks CAP_BPF and CAP_PERFMON; run it as root, for example with sudo, or with CAP_BPF, CAP_PERFMON, CAP_SYSLOG and CAP_DAC_READ_SEARCH",
@@ -271,11 +282,12 @@ func TestBackends(t *testing.T) {
 		choice string
 		works  map[string]bool
 	}{
-		"everything": {"session", map[string]bool{"session": true, "multi": true, "kprobe": true}},
-		"no session": {"multi", map[string]bool{"multi": true, "kprobe": true}},
-		"no fprobe":  {"kprobe", map[string]bool{"kprobe": true}},
-		"old":        {"kprobe", map[string]bool{"kprobe": true}},
-		"no kprobes": {"none", nil},
+		"everything":    {"session", map[string]bool{"session": true, "multi": true, "kprobe": true}},
+		"no session":    {"multi", map[string]bool{"multi": true, "kprobe": true}},
+		"no fprobe":     {"kprobe", map[string]bool{"kprobe": true}},
+		"old":           {"kprobe", map[string]bool{"kprobe": true}},
+		"BTF in a file": {"multi", map[string]bool{"multi": true, "kprobe": true}},
+		"no kprobes":    {"none", nil},
 	}
 	for name, tt := range tests {
 		findings := machines()[name].checker(t).check()

@@ -92,24 +92,33 @@ func (c *JaegerClient) AwaitTrace(ctx context.Context, id string, spans int) (pt
 }
 
 func (c *JaegerClient) get(ctx context.Context, path string, query url.Values) (ptrace.Traces, error) {
+	status, body, err := c.fetch(ctx, path, query)
+	if err != nil {
+		return ptrace.Traces{}, err
+	}
+	return decodeAnswer(status, body)
+}
+
+// fetch returns status and body of Jaeger's answer, whatever the status is.
+func (c *JaegerClient) fetch(ctx context.Context, path string, query url.Values) (int, []byte, error) {
 	address := c.base + path
 	if len(query) > 0 {
 		address += "?" + query.Encode()
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
-		return ptrace.Traces{}, fmt.Errorf("ask Jaeger: %w", err)
+		return 0, nil, fmt.Errorf("ask Jaeger: %w", err)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return ptrace.Traces{}, fmt.Errorf("ask Jaeger: %w", err)
+		return 0, nil, fmt.Errorf("ask Jaeger: %w", err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return ptrace.Traces{}, fmt.Errorf("read Jaeger's answer to %s: %w", path, err)
+		return 0, nil, fmt.Errorf("read Jaeger's answer to %s: %w", path, err)
 	}
-	return decodeAnswer(resp.StatusCode, body)
+	return resp.StatusCode, body, nil
 }
 
 // decodeAnswer decodes the body of an /api/v3 answer: {"result": TracesData}, or

@@ -30,6 +30,7 @@ func TestKernelBTF(t *testing.T) {
 		}
 	}
 	checkForeignTypes(t, other)
+	checkSays(t, own, "session", "can be traced", 0)
 	checkModules(t, own)
 
 	must(t, "mount", "-t", "tmpfs", "none", btfDir)
@@ -40,6 +41,7 @@ func TestKernelBTF(t *testing.T) {
 	if o := run(t, "packets", "--duration", "1s", "icmp"); o.exit != 3 || !strings.Contains(o.stderr, "describes no types") {
 		t.Errorf("without types: exit status %d, want 3:\n%s", o.exit, o.stderr)
 	}
+	checkSays(t, own, "multi", "cannot be traced", 3)
 	tr := start(t, "--kernel-btf", own, "--kmods", "vmlinux,veth", "--filter-func", few, "icmp or udp dst port 9998")
 	ping(t, leftNS, rightIP, pings)
 	datagrams(t, "udp", "10.9.0.2:9998", 1, 0, false)
@@ -68,11 +70,30 @@ func TestKernelBTF(t *testing.T) {
 // has its own.
 func checkForeignTypes(t *testing.T, file string) {
 	t.Helper()
-	for _, command := range []string{"packets", "functions"} {
+	for _, command := range []string{"packets", "functions", "check"} {
 		o := run(t, command, "--kernel-btf", file)
 		if o.exit != 2 || !strings.Contains(o.stderr, "describes another kernel than the one that runs") {
 			t.Errorf("%s: exit status %d, want 2 and a sentence:\n%s", command, o.exit, o.stderr)
 		}
+	}
+}
+
+// checkSays expects otel-kprobe check to tell what the types in a file make possible:
+// the backend that packets takes where the kernel has all that is newest, and whether
+// block requests can be traced.
+func checkSays(t *testing.T, types, backend, block string, exit int) {
+	t.Helper()
+	if !slices.Contains([]string{"6.12", "7.3"}, series(t)) {
+		backend = "kprobe"
+	}
+	o := run(t, "check", "--kernel-btf", types)
+	for _, want := range []string{" types in " + types + "\n", "\nbackend: " + backend + " (", "\nblock requests: " + block + "\n"} {
+		if !strings.Contains(o.stdout, want) {
+			t.Errorf("check does not say %q:\n%s", want, o.stdout)
+		}
+	}
+	if o.exit != exit {
+		t.Errorf("check: exit status %d, want %d:\n%s", o.exit, exit, o.stderr)
 	}
 }
 
