@@ -64,7 +64,10 @@ func (b *Builder) wentOn(span int) bool {
 	s := &t.Spans[span]
 	for i := 1; i < len(t.Spans); i++ {
 		o := &t.Spans[i]
-		if o.Wait || o.Frame.Skb != s.Frame.Skb || o.EnterMonoNs < s.EnterMonoNs || i <= span && o.EnterMonoNs == s.EnterMonoNs {
+		if o.Wait || o.Frame.Flags&event.FrameNoSkb != 0 || o.Frame.Skb != s.Frame.Skb {
+			continue
+		}
+		if o.EnterMonoNs < s.EnterMonoNs || i <= span && o.EnterMonoNs == s.EnterMonoNs {
 			continue
 		}
 		if f := b.names.function(o.Frame.Func); f.side != sideNone || f.wait != WaitNone || f.takes {

@@ -35,7 +35,11 @@ func TestKept(t *testing.T) {
 			hooks(j, 0, func() { j.in("nft_do_chain_ipv4", queue, nil); j.in("nf_queue", 0, nil) })
 		}, "queued", "nf_queue"},
 		{"no program listens: the queue is passed by", func(j *testJourney) {
-			hooks(j, 1, func() { j.in("nft_do_chain_ipv4", queue, nil); j.in("nf_queue", 1, nil); j.in("nf_confirm", accept, nil) })
+			hooks(j, 1, func() {
+				j.in("nft_do_chain_ipv4", queue, nil)
+				j.in("nf_queue", 1, nil)
+				j.in("nf_confirm", accept, nil)
+			})
 		}, "unfinished", ""},
 		{"another one went on with it later", func(j *testJourney) {
 			hooks(j, 0, func() { j.in("nf_nat_inet_fn", stolen, nil) })
