@@ -44,6 +44,11 @@ func (b *Builder) outcome() string {
 		if t.Direction == DirectionForward && b.leaves() {
 			return "forwarded"
 		}
+	case endName(0), endName(event.EndEvicted):
+		if how, by := b.kept(); how != "" {
+			t.EndFunction = by
+			return how
+		}
 	}
 	return t.End
 }

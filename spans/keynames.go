@@ -81,6 +81,7 @@ func packetKeys() map[Key]string {
 		KeyDropLocation:          "otel_kprobe.drop.location",
 		KeyDropCount:             "otel_kprobe.drop.count",
 		KeyEnd:                   "otel_kprobe.end",
+		KeyEndFunction:           "otel_kprobe.end.function",
 		KeyEvicted:               "otel_kprobe.evicted",
 		KeyTunnelProtocol:        "otel_kprobe.tunnel.protocol",
 		KeyTunnelSource:          "otel_kprobe.tunnel.source.address",

@@ -67,6 +67,7 @@ const (
 	KeyDropLocation
 	KeyDropCount
 	KeyEnd
+	KeyEndFunction
 	KeyIncomplete
 	KeyEntryOnly
 	KeyEvicted

@@ -13,12 +13,21 @@ const (
 	resultDriver         // netdev_tx_t, where virtual devices hand NET_XMIT_… on
 	resultReceive        // NET_RX_…, or a negative errno
 	resultErrno          // 0 or a negative errno
+	resultTC             // TC_ACT_…, or the kernel's own TC_ACT_CONSUMED
 )
 
 // The numbers are those of include/uapi/linux/netfilter.h and
+// include/uapi/linux/pkt_cls.h, include/net/pkt_cls.h and
 // include/linux/netdevice.h, the same since before Linux 5.10.
 const (
 	verdictMask  = 0xff
+	hookStolen   = 2
+	hookQueue    = 3
+	hooksAccept  = 1
+	tcStolen     = 4
+	tcQueued     = 5
+	tcTrap       = 8
+	tcConsumed   = 9
 	xmitMask     = 0x0f
 	xmitStolen   = 0x10000 // __NET_XMIT_STOLEN: the qdisc freed it for no fault of the packet
 	xmitBypass   = 0x20000 // __NET_XMIT_BYPASS: a filter of the qdisc dropped it
@@ -56,6 +65,8 @@ func resultOf(name string, stage Stage) result {
 		"udp_send_skb", "udp_v6_send_skb", "ip_send_skb", "ip6_send_skb", "ip6_xmit",
 		"ip_queue_xmit", "__ip_queue_xmit", "__tcp_transmit_skb":
 		return resultErrno
+	case "tcf_classify", "tcf_action_exec":
+		return resultTC
 	}
 	switch {
 	case strings.HasPrefix(name, "nft_do_chain_"):
@@ -70,7 +81,7 @@ func resultOf(name string, stage Stage) result {
 
 // text names a value that a function returned, "" when it has no name.
 func (r result) text(v int64) string {
-	if v < 0 && r != resultNone && r != resultHook {
+	if v < 0 && r != resultNone && r != resultHook && r != resultTC {
 		if r == resultHooks { // the errno is what the sender hears
 			return "NF_DROP"
 		}
@@ -93,6 +104,11 @@ func (r result) text(v int64) string {
 		return xmitName(v)
 	case resultReceive:
 		return nameAt(v, "NET_RX_SUCCESS", "NET_RX_DROP")
+	case resultTC:
+		if v == tcConsumed {
+			return "TC_ACT_CONSUMED"
+		}
+		return tcAction(int32(v))
 	default:
 		return ""
 	}

@@ -31,6 +31,10 @@ func TestResultsHaveNames(t *testing.T) {
 		{"veth_xmit", 0x10, 16, "NETDEV_TX_BUSY"},
 		{"veth_xmit", 1, 1, "NET_XMIT_DROP"},
 		{"netif_rx", 1, 1, "NET_RX_DROP"},
+		{"tcf_classify", 0xffffffff, -1, "TC_ACT_UNSPEC"},
+		{"tcf_classify", 4, 4, "TC_ACT_STOLEN"},
+		{"tcf_action_exec", 9, 9, "TC_ACT_CONSUMED"},
+		{"tcf_action_exec", 0x10000002, 0x10000002, ""}, // a jump
 		{"ip_rcv", 0xffffffff, -1, "EPERM"},
 		{"__udp_enqueue_schedule_skb", 0xfffffff4, -12, "ENOMEM"},
 		{"__udp_enqueue_schedule_skb", 0xffffff97, -105, "ENOBUFS"},
@@ -50,7 +54,7 @@ func TestResultsHaveNames(t *testing.T) {
 
 // What has a name must be written as a number too.
 func TestResultsAreKnownReturns(t *testing.T) {
-	for _, name := range []string{"nf_hook_slow", "ipt_do_table", "fq_enqueue", "sock_queue_rcv_skb", "nft_do_chain_ipv4", "br_dev_xmit"} {
+	for _, name := range []string{"nf_hook_slow", "ipt_do_table", "fq_enqueue", "sock_queue_rcv_skb", "nft_do_chain_ipv4", "br_dev_xmit", "tcf_classify"} {
 		f := Function{Name: name}
 		stage, _ := classify(f)
 		named := resultOf(name, stage) != resultNone

@@ -27,6 +27,9 @@ func (b *Builder) rootAttrs() {
 		b.rootDrop()
 	}
 	b.add(StringAttr(KeyEnd, t.End))
+	if t.EndFunction != "" {
+		b.add(StringAttr(KeyEndFunction, t.EndFunction))
+	}
 	b.appAttrs()
 	if f := t.FirstFacts(); f != nil {
 		b.placeAttrs()

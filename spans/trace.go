@@ -81,10 +81,11 @@ type Trace struct {
 	OffsetNs    int64  // CLOCK_REALTIME − CLOCK_MONOTONIC used for every time of this trace
 
 	// How it ended: "delivered", "forwarded", "consumed", "dropped", "freed", "merged",
-	// "absorbed", "deferred", "evicted" or "unfinished", and what docs/spans.md adds
-	// for XDP; of the block layer "complete" or "unfinished".
-	End  string
-	Ends []event.End // copies of the journey's, by AtMonoNs
+	// "absorbed", "deferred", "stolen", "queued", "evicted" or "unfinished", and what
+	// docs/spans.md adds for XDP; of the block layer "complete" or "unfinished".
+	End         string
+	EndFunction string      // whose verdict made it "stolen" or "queued", else ""
+	Ends        []event.End // copies of the journey's, by AtMonoNs
 	// Links are copies of the journey's, by AtMonoNs; the root's Links are made of
 	// them.
 	Links        []event.Link

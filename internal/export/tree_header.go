@@ -221,6 +221,9 @@ func (w *tree) ending(t *spans.Trace) {
 		}
 		w.field(alarm, text)
 	}
+	if t.EndFunction != "" {
+		w.field(alarm, t.End+" by "+string(appendClean(nil, t.EndFunction, w.o.ASCII)))
+	}
 	if t.Unfinished {
 		w.field(alarm, "unfinished")
 	}
