@@ -110,6 +110,10 @@ type classicCpuState struct {
 	ReturnsLost     uint64
 	SubmittedFrames uint64
 	NextJourney     uint64
+	EndedJourney    uint64
+	EndedLocation   uint64
+	EndedHow        uint32
+	EndedReason     uint32
 	NextSlot        uint32
 	SinceQuery      uint32
 }
@@ -415,6 +419,7 @@ type classicTrackedSkb struct {
 	SeenMonoNs  uint64
 	Fields      uint64
 	Origin      uint64
+	Head        uint64
 	Sock        uint64
 	Nfct        uint64
 	NfctStatus  uint32
@@ -448,6 +453,7 @@ const (
 	classicMapTracked             = "tracked"
 	classicMapWrites              = "writes"
 	classicProgCallee             = "callee"
+	classicProgChains0            = "chains_0"
 	classicProgClones0            = "clones_0"
 	classicProgConsumeSkb         = "consume_skb"
 	classicProgDerives0           = "derives_0"
@@ -567,6 +573,7 @@ type classicSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicProgramSpecs struct {
 	Callee        *ebpf.ProgramSpec `ebpf:"callee"`
+	Chains0       *ebpf.ProgramSpec `ebpf:"chains_0"`
 	Clones0       *ebpf.ProgramSpec `ebpf:"clones_0"`
 	ConsumeSkb    *ebpf.ProgramSpec `ebpf:"consume_skb"`
 	Derives0      *ebpf.ProgramSpec `ebpf:"derives_0"`
@@ -771,6 +778,7 @@ type classicVariables struct {
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicPrograms struct {
 	Callee        *ebpf.Program `ebpf:"callee"`
+	Chains0       *ebpf.Program `ebpf:"chains_0"`
 	Clones0       *ebpf.Program `ebpf:"clones_0"`
 	ConsumeSkb    *ebpf.Program `ebpf:"consume_skb"`
 	Derives0      *ebpf.Program `ebpf:"derives_0"`
@@ -826,6 +834,7 @@ type classicPrograms struct {
 func (p *classicPrograms) Close() error {
 	return _ClassicClose(
 		p.Callee,
+		p.Chains0,
 		p.Clones0,
 		p.ConsumeSkb,
 		p.Derives0,

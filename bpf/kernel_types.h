@@ -102,6 +102,7 @@ struct sk_buff {
 };
 
 struct skb_shared_info {
+	unsigned int gso_type;
 	struct sk_buff *frag_list;
 };
 

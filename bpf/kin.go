@@ -13,6 +13,7 @@ const (
 	KinMergesZero       // merges its skb into its first argument when it returns an int of 0
 	KinMergesTrue       // … a bool of true
 	KinGathers          // the skbs of its skb's frag_list are merged into it
+	KinChains           // … are chained to it (GRO's list mode), if it is marked so
 )
 
 // program is the name of the Classic program without its last digit, "" when
@@ -23,6 +24,8 @@ func (k Kin) program(arg int) string {
 		return "clones_"
 	case k == KinDerives && arg == 0:
 		return "derives_"
+	case k == KinChains && arg == 0:
+		return "chains_"
 	case arg != 1:
 		return ""
 	case k == KinDerivesFirst:

@@ -3,7 +3,7 @@
  * kin.h - skbs that come from a tracked skb or go into one. A clone or copy is
  * the same packet and joins its journey. A segment or fragment is a packet of
  * its own: it gets a journey of its own, and a record links the two. So does an
- * skb that is merged into another one.
+ * skb that is merged into another one, or chained to it for a while.
  */
 #ifndef OTEL_KPROBE_KIN_H
 #define OTEL_KPROBE_KIN_H
@@ -12,6 +12,8 @@
 #include "track.h"
 
 #define MAX_KIN 64 /* of one list */
+/* SKB_GSO_FRAGLIST, since 5.6: https://git.kernel.org/torvalds/c/3a1296a38d0c */
+#define GSO_FRAGLIST (1 << 18)
 
 /*
  * A fragment is prepared when the one before it has been, and that has not left
@@ -82,8 +84,8 @@ static __noinline void derive_journey(struct cpu_state *cpu, const struct kin_li
 	send_link(cpu, LINK_DERIVED, &kinship);
 }
 
-/* What skb holds goes on in another one: nothing to tell unless both are tracked. */
-static __noinline void merge_journeys(struct cpu_state *cpu, u64 skb, u64 other_skb, u64 func)
+/* An skb goes on in, or with, another one: nothing to tell unless both are tracked. */
+static __noinline void link_journeys(struct cpu_state *cpu, u32 what, u64 skb, u64 other_skb, u64 func)
 {
 	struct tracked_skb *from = bpf_map_lookup_elem(&tracked, &skb);
 	struct tracked_skb *into = bpf_map_lookup_elem(&tracked, &other_skb);
@@ -96,7 +98,18 @@ static __noinline void merge_journeys(struct cpu_state *cpu, u64 skb, u64 other_
 	kinship.skb = skb;
 	kinship.other_skb = other_skb;
 	kinship.func = func;
-	send_link(cpu, LINK_MERGED, &kinship);
+	send_link(cpu, what, &kinship);
+}
+
+/* An skb is chained to that of the list: it stays what it is. */
+static __noinline void chain_skb(struct cpu_state *cpu, const struct kin_list *list, u64 skb)
+{
+	struct tracked_skb *state = bpf_map_lookup_elem(&tracked, &skb);
+
+	if (!state || state->head) /* of a tunnel's packets both protocols tell */
+		return;
+	state->head = list->journey;
+	link_journeys(cpu, LINK_CHAINED, skb, list->skb, list->func);
 }
 
 /* Meets the next one; 1 at the end of the list. */
@@ -110,7 +123,9 @@ static __noinline long meet_next(u32 number, struct kin_list *list)
 	if (list->kin == KIN_CLONES)
 		join_journey(cpu, list->journey, skb, list->skb);
 	else if (list->kin == KIN_GATHERS)
-		merge_journeys(cpu, skb, list->skb, list->func);
+		link_journeys(cpu, LINK_MERGED, skb, list->skb, list->func);
+	else if (list->kin == KIN_CHAINS)
+		chain_skb(cpu, list, skb);
 	else
 		derive_journey(cpu, list, skb);
 	list->next = (u64)BPF_CORE_READ((struct sk_buff *)skb, next);
@@ -130,17 +145,22 @@ static __always_inline void meet_list(struct kin_list *list)
 #endif
 }
 
-/* The first skb that hangs on another one as a piece of it. */
-static __always_inline u64 frag_list_of(u64 skb)
+/*
+ * The first skb that hangs on another one: as a piece of it, or, with chained,
+ * where they are marked as packets of their own (and not merged by GRO).
+ */
+static __always_inline u64 frag_list_of(u64 skb, int chained)
 {
 	struct skb_shared_info *shared;
 
 	shared = (void *)(BPF_CORE_READ((struct sk_buff *)skb, head) +
 			  BPF_CORE_READ((struct sk_buff *)skb, end));
+	if (chained && !(BPF_CORE_READ(shared, gso_type) & GSO_FRAGLIST))
+		return 0;
 	return (u64)BPF_CORE_READ(shared, frag_list);
 }
 
-/* A function with kin returns ret; its skb may be gone, unless it gathers. */
+/* A function with kin returns ret; its skb may be gone, unless it gathers or chains. */
 static __noinline int meet_kin(struct cpu_state *cpu, struct slot *slot, u64 ret)
 {
 	struct kin_list list = {};
@@ -157,7 +177,10 @@ static __noinline int meet_kin(struct cpu_state *cpu, struct slot *slot, u64 ret
 		list.next = ret;
 		break;
 	case KIN_GATHERS:
-		list.next = frag_list_of(list.skb);
+		list.next = frag_list_of(list.skb, 0);
+		break;
+	case KIN_CHAINS:
+		list.next = frag_list_of(list.skb, 1);
 		break;
 	case KIN_DERIVES_FIRST:
 		derive_journey(cpu, &list, slot->first);
@@ -165,7 +188,7 @@ static __noinline int meet_kin(struct cpu_state *cpu, struct slot *slot, u64 ret
 	default:
 		if (slot->kin == KIN_MERGES_ZERO ? (u32)ret != 0 : !(u8)ret)
 			return 0;
-		merge_journeys(cpu, list.skb, slot->first, list.func);
+		link_journeys(cpu, LINK_MERGED, list.skb, slot->first, list.func);
 		return 0;
 	}
 	meet_list(&list);

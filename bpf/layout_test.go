@@ -181,6 +181,7 @@ func TestEnums(t *testing.T) {
 			"KIN_MERGES_ZERO":   uint64(KinMergesZero),
 			"KIN_MERGES_TRUE":   uint64(KinMergesTrue),
 			"KIN_GATHERS":       uint64(KinGathers),
+			"KIN_CHAINS":        uint64(KinChains),
 		}},
 	}
 	for _, tt := range tests {

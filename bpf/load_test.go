@@ -218,6 +218,7 @@ func TestModeEncode(t *testing.T) {
 		{NoStart: true, End: event.EndFreed}: 1<<4 | 3<<8,
 		{Kin: KinClones}:                     1 << 5,
 		{Arg: 1, Kin: KinGathers}:            1 | 6<<5,
+		{Kin: KinChains}:                     7 << 5,
 		{Arg: 2, NoStart: true, End: event.EndHow(5)}: 2 | 1<<4 | 5<<8,
 	}
 	for mode, want := range tests {

@@ -25,6 +25,7 @@ struct tracked_skb {
 	u64 seen_mono_ns;
 	u64 fields; /* hash of the last fields_record, 0: none */
 	u64 origin; /* the journey that this one was cut from, 0: none */
+	u64 head; /* the journey of the skb that this one is chained to, 0: none */
 	u64 sock; /* that the last owner record was about, or should have been */
 	u64 nfct; /* sk_buff's when it was last sent */
 	u32 nfct_status; /* the connection's status then */
@@ -76,6 +77,10 @@ struct cpu_state {
 	u64 returns_lost;
 	u64 submitted_frames;
 	u64 next_journey;
+	u64 ended_journey; /* of the skb that ended last and was not chained; and how it ended */
+	u64 ended_location;
+	u32 ended_how;
+	u32 ended_reason;
 	u32 next_slot;
 	u32 since_query;
 };

@@ -36,6 +36,7 @@ enum kin {
 	KIN_MERGES_ZERO = 4,   /* merges its skb into its first argument when it returns an int of 0 */
 	KIN_MERGES_TRUE = 5,   /* … a bool of true */
 	KIN_GATHERS = 6,       /* the skbs of its skb's frag_list are merged into it */
+	KIN_CHAINS = 7,        /* … are chained to it (GRO's list mode), if it is marked so */
 };
 
 #endif

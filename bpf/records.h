@@ -81,6 +81,8 @@ enum end_how {
 enum link_what {
 	LINK_DERIVED = 1, /* skb was made from other_skb, and is followed as journey from here on */
 	LINK_MERGED = 2,  /* what skb held goes on in other_skb */
+	/* 3 is user space's own (event.LinkRetransmitted). */
+	LINK_CHAINED = 4, /* skb goes with other_skb until it is cut off again, as it is */
 };
 
 /* One call of one probed function on one tracked skb. */

@@ -36,6 +36,7 @@ const (
 	sessionKinKIN_MERGES_ZERO   sessionKin = 4
 	sessionKinKIN_MERGES_TRUE   sessionKin = 5
 	sessionKinKIN_GATHERS       sessionKin = 6
+	sessionKinKIN_CHAINS        sessionKin = 7
 )
 
 // Names of all BPF objects in the ELF.

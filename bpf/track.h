@@ -165,18 +165,34 @@ static __always_inline void join_journey(struct cpu_state *cpu, u64 journey, u64
 		state.sock = known->sock;
 		state.nfct = known->nfct;
 		state.nfct_status = known->nfct_status;
+		state.head = known->head;
 	}
 	if (follow_skb(cpu, skb, &state))
 		send_clone(cpu, journey, skb, parent);
 }
 
-/* Follows skb no longer, and says how it ended. */
+/* Notes the end of an skb: those that are still chained to it go right after it. */
+static __always_inline void note_end(struct cpu_state *cpu, u64 journey, u32 how, u32 reason, u64 location)
+{
+	cpu->ended_journey = journey;
+	cpu->ended_how = how;
+	cpu->ended_reason = reason;
+	cpu->ended_location = location;
+}
+
+/*
+ * Follows skb no longer, and says how it ended. One that is chained to another is
+ * not freed without a tracepoint: skb_segment_list() cuts it off and releases the
+ * state of its head only. What ends with the skb that it is chained to ends as that;
+ * before 6.2 the kernel calls it a drop without a reason
+ * (https://git.kernel.org/torvalds/c/511a3eda2f8d).
+ */
 static __noinline int end_skb(u64 skb, u32 how, u32 reason, u64 location)
 {
 	struct cpu_state *cpu = this_cpu_state();
 	struct tracked_skb *state;
 	struct end_record *end;
-	u64 journey;
+	u64 journey, head;
 	u32 entered;
 
 	if (!live || !cpu)
@@ -186,8 +202,20 @@ static __noinline int end_skb(u64 skb, u32 how, u32 reason, u64 location)
 		return 0;
 	journey = state->journey;
 	entered = state->entered;
+	head = state->head;
+	if (head && how == END_FREED) {
+		state->head = 0;
+		return 0;
+	}
 	if (bpf_map_delete_elem(&tracked, &skb))
 		return 0;
+	if (!head) {
+		note_end(cpu, journey, how, reason, location);
+	} else if (how != END_EVICTED && cpu->ended_journey == head) {
+		how = cpu->ended_how;
+		reason = cpu->ended_reason;
+		location = cpu->ended_location;
+	}
 	__sync_fetch_and_add(&live, -1);
 	end = bpf_ringbuf_reserve(&ring, sizeof(*end), 0);
 	if (!end) {

@@ -5,7 +5,7 @@ import "github.com/otel-kprobe/otel-kprobe/internal/event"
 // kinship says what the packet of a linked trace is to the packet of the trace
 // that has the link.
 type kinship struct {
-	to   string // on the packet that was made, merged or retransmitted, about the other one
+	to   string // on the packet that was made, merged, chained or retransmitted, about the other one
 	from string // on the other one, about that packet
 }
 
@@ -28,6 +28,8 @@ func (b *Builder) kinshipOf(l *event.Link) kinship {
 			return kinship{"reassembled_into", "reassembled"}
 		}
 		return kinship{"merged_into", "merged"}
+	case event.LinkChained:
+		return kinship{"chained_to", "chained"}
 	}
 	return kinship{}
 }

@@ -49,6 +49,7 @@ func TestLinks(t *testing.T) {
 	merged := func(function string) event.Link {
 		return event.Link{What: event.LinkMerged, Journey: 8, Other: other, Skb: skbA, OtherSkb: skbB, Func: k.fn(function)}
 	}
+	chained := event.Link{What: event.LinkChained, Journey: 8, Other: other, Skb: skbA, OtherSkb: skbB, Func: k.fn("inet_gro_complete")}
 	// reversed is the same link as the other journey has it.
 	reversed := func(l event.Link) event.Link {
 		l.Journey, l.Other, l.Skb, l.OtherSkb = l.Other, l.Journey, l.OtherSkb, l.Skb
@@ -70,6 +71,8 @@ func TestLinks(t *testing.T) {
 		{"pieces", reversed(merged("inet_frag_reasm_finish")), "reassembled", "dropped"},
 		{"GRO", merged("skb_gro_receive"), "merged_into", "merged"},
 		{"held by GRO", reversed(merged("skb_gro_receive")), "merged", "dropped"},
+		{"GRO's list", chained, "chained_to", "dropped"},
+		{"head of GRO's list", reversed(chained), "chained", "dropped"},
 		{"coalesced fragments", merged("skb_try_coalesce"), "reassembled_into", "merged"},
 		{"received again", event.Link{What: event.LinkRetransmitted, Journey: 8, Other: other, Number: 1}, "", "dropped"},
 	}

@@ -50,7 +50,7 @@ start_xmit skb_clone_tx_timestamp skb_tstamp_tx __skb_tstamp_tx xmit_skb skb_to_
 const curatedReceive = `
 __dev_forward_skb eth_type_trans napi_gro_receive gro_receive_skb dev_gro_receive
 skb_gro_receive skb_try_coalesce
-gro_normal_one
+inet_gro_complete ipv6_gro_complete gro_normal_one
 netif_rx __netif_rx netif_rx_internal enqueue_to_backlog
 netif_receive_skb __netif_receive_skb __netif_receive_skb_one_core
 __netif_receive_skb_core

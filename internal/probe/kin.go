@@ -19,12 +19,16 @@ func kinOf(name string) bpf.Kin {
 		return bpf.KinDerivesFirst
 	case "skb_morph": // (whole, first fragment): the last one's skb becomes the whole
 		return bpf.KinDerivesFirst
-	case "skb_gro_receive", "skb_gro_receive_list": // (held, skb)
+	case "skb_gro_receive": // (held, skb)
 		return bpf.KinMergesZero
 	case "skb_try_coalesce": // (to, from)
 		return bpf.KinMergesTrue
 	case "inet_frag_reasm_finish": // (queue, head)
 		return bpf.KinGathers
+	// GRO has all that goes with a packet. skb_gro_receive_list, which chains one, is
+	// no function of its own in Linux 6.1.
+	case "inet_gro_complete", "ipv6_gro_complete":
+		return bpf.KinChains
 	}
 	return bpf.KinNone
 }
@@ -40,6 +44,8 @@ func kinNote(k bpf.Kin) string {
 		return "merges the packet into another"
 	case bpf.KinGathers:
 		return "merges packets into the packet"
+	case bpf.KinChains:
+		return "chains packets to the packet"
 	}
 	return ""
 }

@@ -12,7 +12,7 @@ import (
 func checkLinks(t *testing.T, l *lineage) {
 	back := map[string]string{
 		"segment": "segment_of", "fragment": "fragment_of", "copy": "copy_of",
-		"merged": "merged_into", "reassembled": "reassembled_into",
+		"merged": "merged_into", "chained": "chained_to", "reassembled": "reassembled_into",
 	}
 	for kind, other := range back {
 		back[other] = kind
