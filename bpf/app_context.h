@@ -33,13 +33,20 @@ struct {
 } traces_ctx_v1 SEC(".maps");
 
 /*
- * The current thread's span, and who told it; 0 when it is in none. It means something
- * where a thread works for itself, in a system call: not in an interrupt.
+ * The current thread's span, NULL when it is in none. It means something where a
+ * thread works for itself, in a system call: not in an interrupt.
  */
-static __always_inline int read_thread_context(struct app_context *context)
+static __always_inline const struct app_context *thread_context(void)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct app_context *known = bpf_map_lookup_elem(&traces_ctx_v1, &thread);
+
+	return bpf_map_lookup_elem(&traces_ctx_v1, &thread);
+}
+
+/* The same as a copy; gives who told it, 0 when the thread is in no span. */
+static __always_inline int read_thread_context(struct app_context *context)
+{
+	const struct app_context *known = thread_context();
 
 	if (!known)
 		return 0;

@@ -24,18 +24,16 @@ struct sent_packet {
 	u32 end;
 };
 
-static __always_inline void send_app_event(u64 journey, u64 skb, u8 what, const struct socket_write *write)
+/* A record about skb, to be filled further and submitted; NULL when there is no room. */
+static __always_inline struct app_record *new_app_record(struct cpu_state *cpu, u64 journey, u64 skb, u8 what)
 {
-	struct cpu_state *cpu = this_cpu_state();
-	struct app_record *record;
+	struct app_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 
-	if (!cpu)
-		return;
-	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		cpu->ring_full_facts++;
-		return;
+		return 0;
 	}
+	__builtin_memset(record, 0, sizeof(*record));
 	record->kind = RECORD_APP;
 	record->what = what;
 	record->cpu = bpf_get_smp_processor_id();
@@ -43,12 +41,37 @@ static __always_inline void send_app_event(u64 journey, u64 skb, u8 what, const 
 	record->journey = journey;
 	record->skb = skb;
 	record->at_mono_ns = bpf_ktime_get_ns();
+	return record;
+}
+
+static __always_inline void tell_write(u64 journey, u64 skb, const struct socket_write *write)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	struct app_record *record = cpu ? new_app_record(cpu, journey, skb, APP_WRITES) : 0;
+
+	if (!record)
+		return;
 	record->write_mono_ns = write->at_mono_ns;
 	record->seq = write->seq;
 	record->source = write->source;
-	__builtin_memset(record->pad, 0, sizeof(record->pad));
-	record->app = write->app;
+	if (write->source)
+		record->app = write->app;
 	bpf_ringbuf_submit(record, record_flag(cpu));
+}
+
+/* The current thread does what with a packet. Outside of a span nothing is told. */
+static __noinline int tell_thread(u64 journey, u64 skb, u32 what)
+{
+	const struct app_context *app = thread_context();
+	struct cpu_state *cpu = this_cpu_state();
+	struct app_record *record = app && cpu ? new_app_record(cpu, journey, skb, what) : 0;
+
+	if (!record)
+		return 0;
+	record->source = APP_THREAD;
+	record->app = *app;
+	bpf_ringbuf_submit(record, record_flag(cpu));
+	return 0;
 }
 
 /* Reads the headers from the network header on; false when they say nothing. */
@@ -98,20 +121,10 @@ static __noinline int tell_writes(u64 sock, u64 journey, u64 skb, const struct s
 			continue;
 		if (i < WRITES_PER_SOCKET - 1 && (s32)(next->seq - sent->begin) <= 0)
 			continue;
-		send_app_event(journey, skb, APP_WRITES, write);
+		tell_write(journey, skb, write);
 		told++;
 	}
 	return 0;
-}
-
-/* The current thread does what with a packet, in which span? Nothing is told without one. */
-static __always_inline void tell_thread(u64 journey, u64 skb, u8 what)
-{
-	struct socket_write none = {};
-
-	none.source = read_thread_context(&none.app);
-	if (none.source)
-		send_app_event(journey, skb, what, &none);
 }
 
 /*

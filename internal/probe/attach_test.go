@@ -106,7 +106,7 @@ func TestBackendPrograms(t *testing.T) {
 	always := []string{
 		bpf.ProgramKfreeSkb, bpf.ProgramConsumeSkb, bpf.ProgramEvict,
 		bpf.ProgramEndFreed, bpf.ProgramEndMerged, bpf.ProgramEndDeferred,
-		bpf.ProgramSocketUsed, bpf.ProgramSocketChild, bpf.ProgramSocketGone,
+		bpf.ProgramSocketUsed, bpf.ProgramSocketChild, bpf.ProgramSocketGone, bpf.ProgramSocketWritten,
 	}
 	tests := []struct {
 		backend   Backend
