@@ -15,14 +15,12 @@
 #define TCP_FLAG_SYN 0x02
 #define TCP_FLAG_ACK 0x10
 
-/* What a packet that a socket sends has in its headers. */
-struct sent_packet {
-	u8 protocol;
-	u8 tcp_flags;
-	u16 source_port; /* 0 where the protocol has none */
-	u32 begin;       /* TCP: sequence numbers of its first byte and behind its last */
-	u32 end;
-};
+/*
+ * The functions below that are not static are verified once, for whatever numbers they
+ * are called with, and not again on each path to a call (since Linux 5.6,
+ * https://git.kernel.org/torvalds/c/51c39bb1d5d1). They get numbers only, for pointers
+ * to the stack came later.
+ */
 
 /* A record about skb, to be filled further and submitted; NULL when there is no room. */
 static __always_inline struct app_record *new_app_record(struct cpu_state *cpu, u64 journey, u64 skb, u8 what)
@@ -60,7 +58,7 @@ static __always_inline void tell_write(u64 journey, u64 skb, const struct socket
 }
 
 /* The current thread does what with a packet. Outside of a span nothing is told. */
-static __noinline int tell_thread(u64 journey, u64 skb, u32 what)
+__noinline int tell_thread(u64 journey, u64 skb, u32 what)
 {
 	const struct app_context *app = thread_context();
 	struct cpu_state *cpu = this_cpu_state();
@@ -74,78 +72,68 @@ static __noinline int tell_thread(u64 journey, u64 skb, u32 what)
 	return 0;
 }
 
-/* Reads the headers from the network header on; false when they say nothing. */
-static __always_inline int read_sent(struct sent_packet *sent, const struct skb_view *view)
-{
-	u64 ip = network_header_of(view), at;
-	union transport_header header;
-	u8 first;
-
-	if (!ip)
-		return 0;
-	first = read_u8(ip);
-	if (first >> 4 == 4) {
-		sent->protocol = read_u8(ip + 9);
-		at = ip + (first & 15) * 4;
-	} else { /* extension headers before TCP or UDP are not sent by programs */
-		sent->protocol = read_u8(ip + 6);
-		at = ip + sizeof(struct ip6_header);
-	}
-	if (bpf_probe_read_kernel(&header, sizeof(header), (void *)at))
-		return 0;
-	if (sent->protocol == PROTOCOL_TCP || sent->protocol == PROTOCOL_UDP)
-		sent->source_port = bpf_ntohs(header.tcp.source);
-	if (sent->protocol == PROTOCOL_TCP) {
-		sent->tcp_flags = header.tcp.flags;
-		sent->begin = bpf_ntohl(header.tcp.seq);
-		at += (header.tcp.offset >> 4) * 4;
-		sent->end = sent->begin + view->len - (u32)(at - view->data);
-	}
-	return 1;
-}
-
-/* Tells the writes that sequence numbers from begin to end come from. */
-static __noinline int tell_writes(u64 sock, u64 journey, u64 skb, const struct sent_packet *sent)
+/*
+ * Tells the writes that sequence numbers from begin to end come from: from the last one
+ * on that began no later. Counted without branches, which the verifier would all follow.
+ */
+__noinline int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end)
 {
 	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
-	u32 i, told = 0;
+	u32 i, used = 0, before = 0, number;
 
-	if (!known || !sent)
+	if (!known)
 		return 0;
-	for (i = 0; i < WRITES_PER_SOCKET && told < MAX_APP_WRITES; i++) {
-		u32 number = known->count - WRITES_PER_SOCKET + i;
+	for (i = 0; i < WRITES_PER_SOCKET; i++) {
+		struct socket_write *write = &known->last[i];
+		u32 is_used = -write->at_mono_ns >> 63;
+
+		used += is_used;
+		before += (write->seq - begin - 1) >> 31 & is_used;
+	}
+	number = known->count - used + (before ? before - 1 : 0);
+	for (i = 0; i < MAX_APP_WRITES && (s32)(known->count - number) > 0; i++, number++) {
 		struct socket_write *write = &known->last[number & (WRITES_PER_SOCKET - 1)];
 		struct socket_write *next = &known->last[(number + 1) & (WRITES_PER_SOCKET - 1)];
 
-		if (!write->at_mono_ns || (s32)(write->seq - sent->end) >= 0)
-			continue;
-		if (i < WRITES_PER_SOCKET - 1 && (s32)(next->seq - sent->begin) <= 0)
-			continue;
-		tell_write(journey, skb, write);
-		told++;
+		if ((s32)(write->seq - end) >= 0)
+			break;
+		if (number + 1 == known->count || next->seq != write->seq) /* else nothing was taken over */
+			tell_write(journey, skb, write);
 	}
 	return 0;
 }
 
 /*
- * A followed skb shows a socket, which a thread used last. What the socket did not
- * send says nothing here. An acknowledgement may be sent for another span than the
- * thread is in by now, so of TCP without data only a connection's first packet counts.
+ * A followed packet, from its network header at ip to behind, shows a socket, which a
+ * thread used last. What the socket did not send says nothing here. An acknowledgement
+ * may be sent for another span than the thread is in by now, so of TCP without data
+ * only a connection's first packet counts.
  */
-static __noinline int tell_sender(u64 journey, const struct skb_view *view, u64 skb, u64 sock)
+__noinline int tell_sender(u64 journey, u64 skb, u64 sock, u64 ip, u64 behind)
 {
-	struct sent_packet sent = {};
+	/* A program sends no extension headers before TCP and UDP. */
+	u32 is_ip4 = ip && read_u8(ip) >> 4 == 4;
+	u8 protocol = ip ? read_u8(ip + (is_ip4 ? 9 : 6)) : 0;
+	u64 at = ip + (is_ip4 ? (read_u8(ip) & 15) * 4 : sizeof(struct ip6_header));
+	union transport_header header = {};
 	struct socket_owner *owner;
+	u32 begin, bytes;
 
 	sock = full_sock(sock);
-	if (!view || !sock || is_kernel_sock(sock) || !read_sent(&sent, view))
+	if (!ip || !sock || is_kernel_sock(sock))
 		return 0;
-	if (sent.source_port && sent.source_port != BPF_CORE_READ((struct sock *)sock, __sk_common.skc_num))
+	bpf_probe_read_kernel(&header, sizeof(header), (void *)at);
+	if ((protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP) &&
+	    bpf_ntohs(header.tcp.source) != BPF_CORE_READ((struct sock *)sock, __sk_common.skc_num))
 		return 0;
-	if (sent.begin != sent.end)
-		return tell_writes(sock, journey, skb, &sent);
-	if (sent.protocol == PROTOCOL_TCP && (sent.tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
-		return 0;
+	if (protocol == PROTOCOL_TCP) {
+		begin = bpf_ntohl(header.tcp.seq);
+		bytes = behind - at - (header.tcp.offset >> 4) * 4;
+		if (bytes)
+			return tell_writes(sock, journey, skb, begin, begin + bytes);
+		if ((header.tcp.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
+			return 0;
+	}
 	owner = bpf_map_lookup_elem(&owners, &sock);
 	if (settings.correlate && owner && owner->tid == (u32)bpf_get_current_pid_tgid())
 		tell_thread(journey, skb, APP_SENDS);

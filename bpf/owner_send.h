@@ -69,7 +69,7 @@ static __always_inline void refresh_owner(struct tracked_skb *state, const struc
 	if (sock == state->sock || sock < LOWEST_KERNEL_ADDRESS)
 		return;
 	send_owner(state, skb, sock);
-	tell_sender(state->journey, view, skb, sock);
+	tell_sender(state->journey, skb, sock, network_header_of(view), view->data + view->len);
 }
 
 /* Is the packet's owner one that is asked for, as far as is known by now? */
