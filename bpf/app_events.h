@@ -16,11 +16,16 @@
 #define TCP_FLAG_ACK 0x10
 
 /*
- * The functions below that are not static are verified once, for whatever numbers they
- * are called with, and not again on each path to a call (since Linux 5.6,
- * https://git.kernel.org/torvalds/c/51c39bb1d5d1). They get numbers only, for pointers
- * to the stack came later.
+ * A global function is verified once, for whatever numbers it is called with, and not
+ * again on each path to a call (since Linux 5.6,
+ * https://git.kernel.org/torvalds/c/51c39bb1d5d1): without that the verifier of 5.10
+ * gives up. A direct read gives pointers that it does not take for numbers.
  */
+#ifdef DIRECT
+#define VERIFIED_ONCE static __noinline
+#else
+#define VERIFIED_ONCE __noinline
+#endif
 
 /* A record about skb, to be filled further and submitted; NULL when there is no room. */
 static __always_inline struct app_record *new_app_record(struct cpu_state *cpu, u64 journey, u64 skb, u8 what)
@@ -58,7 +63,7 @@ static __always_inline void tell_write(u64 journey, u64 skb, const struct socket
 }
 
 /* The current thread does what with a packet. Outside of a span nothing is told. */
-__noinline int tell_thread(u64 journey, u64 skb, u32 what)
+VERIFIED_ONCE int tell_thread(u64 journey, u64 skb, u32 what)
 {
 	const struct app_context *app = thread_context();
 	struct cpu_state *cpu = this_cpu_state();
@@ -76,7 +81,7 @@ __noinline int tell_thread(u64 journey, u64 skb, u32 what)
  * Tells the writes that sequence numbers from begin to end come from: from the last one
  * on that began no later. Counted without branches, which the verifier would all follow.
  */
-__noinline int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end)
+VERIFIED_ONCE int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end)
 {
 	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
 	u32 i, used = 0, before = 0, number;
@@ -109,7 +114,7 @@ __noinline int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end)
  * may be sent for another span than the thread is in by now, so of TCP without data
  * only a connection's first packet counts.
  */
-__noinline int tell_sender(u64 journey, u64 skb, u64 sock, u64 ip, u64 behind)
+VERIFIED_ONCE int tell_sender(u64 journey, u64 skb, u64 sock, u64 ip, u64 behind)
 {
 	/* A program sends no extension headers before TCP and UDP. */
 	u32 is_ip4 = ip && read_u8(ip) >> 4 == 4;
