@@ -93,6 +93,8 @@ func TestDirection(t *testing.T) {
 		functions []string
 	}{
 		{DirectionTx, []string{"ip_output", "veth_xmit", "netif_rx"}},
+		{DirectionForward, []string{"napi_gro_receive", "igb_xmit_frame"}},
+		{DirectionForward, []string{"napi_gro_receive", "dummy_xmit"}},
 		{DirectionRx, []string{"skb_push", "netif_rx", "ip_rcv", "tcp_v4_rcv", "tcp_v4_send_reset", "__icmp_send"}},
 		{DirectionForward, []string{"netif_rx", "ip_rcv", "ip_output"}},
 		{DirectionForward, []string{"ip_rcv", "ip_forward"}},

@@ -295,6 +295,7 @@ var rules = [...]rule{
 	{"veth_xmit", StageDriver, sideTx},
 	{"veth_", StageDriver, sideNone},
 	{"loopback_xmit", StageDriver, sideTx},
+	{"dummy_xmit", StageDriver, sideTx},
 	{"virtnet_", StageDriver, sideNone},
 	{"start_xmit ", StageDriver, sideTx}, // virtio_net
 	{"xmit_skb ", StageDriver, sideTx},   // virtio_net
@@ -344,7 +345,8 @@ var rules = [...]rule{
 	{"__skb_flow_dissect", StageReceive, sideNone},
 }
 
-// driverSuffixes end the transmit functions of drivers that rules do not know.
+// driverSuffixes end the transmit functions of drivers. They are all that is seen of
+// a segment, or of what was chained, where it leaves a router.
 var driverSuffixes = [...]string{"_start_xmit", "_xmit_frame", "_xmit_frame_ring", "_ndo_start_xmit"}
 
 // classify returns the stage and the side of a function, StageUnknown for one
@@ -357,7 +359,7 @@ func classify(f Function) (Stage, side) {
 			stage, sd, longest = r.stage, r.side, len(r.prefix)
 		}
 	}
-	if longest > 0 {
+	if longest > 0 && (stage != StageDriver || sd != sideNone) {
 		return stage, sd
 	}
 	for _, s := range driverSuffixes {
@@ -365,7 +367,7 @@ func classify(f Function) (Stage, side) {
 			return StageDriver, sideTx
 		}
 	}
-	return StageUnknown, sideNone
+	return stage, sd
 }
 
 func matches(name, prefix string) bool {
