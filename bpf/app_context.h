@@ -10,6 +10,7 @@
 #ifndef OTEL_KPROBE_APP_CONTEXT_H
 #define OTEL_KPROBE_APP_CONTEXT_H
 
+#include <linux/bpf.h>
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 

@@ -72,6 +72,10 @@ type BlockOptions struct {
 	MinLatencyNs uint64
 	OwnTGID      uint32 // the process whose own requests are left out; 0: none
 
+	// Contexts is the map with the spans that threads are in (OpenContexts); nil: none
+	// is known. LoadBlock does not close it.
+	Contexts *ebpf.Map
+
 	RingBytes   int
 	KernelTypes *btf.Spec // nil: Load reads it
 }
@@ -103,7 +107,8 @@ func LoadBlock(o BlockOptions) (*BlockObjects, error) {
 		return nil, err
 	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		Programs: ebpf.ProgramOptions{KernelTypes: o.KernelTypes},
+		Programs:        ebpf.ProgramOptions{KernelTypes: o.KernelTypes},
+		MapReplacements: replaceContexts(o.Contexts),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load BPF programs: %w", err)
@@ -145,6 +150,7 @@ func applyBlockSettings(spec *ebpf.CollectionSpec, o BlockOptions) error {
 		RemapArg:       uint8(o.Arguments.Remap),
 		SplitArg:       uint8(o.Arguments.Split),
 		ExecuteArg:     uint8(o.Arguments.Execute),
+		Contexts:       flag(o.Contexts != nil),
 	}
 	copy(settings.Devices[:], o.Devices)
 	if err := spec.Variables["settings"].Set(settings); err != nil {
@@ -157,6 +163,7 @@ func applyBlockSettings(spec *ebpf.CollectionSpec, o BlockOptions) error {
 	if !o.Histogram || o.By == 0 {
 		spec.Maps["histograms"].MaxEntries = 1
 	}
+	shapeContexts(spec, o.Contexts)
 	return nil
 }
 
@@ -192,13 +199,14 @@ func decodeBlock(raw *[blockRecordBytes]byte, block *event.Block) {
 		TGID:           u32(raw[80:]),
 		TID:            u32(raw[84:]),
 		Comm:           [16]byte(raw[88:104]),
-		Device:         u32(raw[104:]),
-		Partition:      u32(raw[108:]),
-		Bytes:          u32(raw[112:]),
-		Done:           u32(raw[116:]),
-		Status:         int32(u32(raw[120:])),
-		IOPriority:     u16(raw[124:]),
-		Bios:           u16(raw[126:]),
-		Requeues:       u16(raw[128:]),
+		App:            event.AppContext{TraceID: [16]byte(raw[104:120]), SpanID: [8]byte(raw[120:128])},
+		Device:         u32(raw[128:]),
+		Partition:      u32(raw[132:]),
+		Bytes:          u32(raw[136:]),
+		Done:           u32(raw[140:]),
+		Status:         int32(u32(raw[144:])),
+		IOPriority:     u16(raw[148:]),
+		Bios:           u16(raw[150:]),
+		Requeues:       u16(raw[152:]),
 	}
 }

@@ -37,6 +37,10 @@ static __always_inline int current_in_cgroup(void)
 #endif
 }
 
+/*
+ * The state has just been cleared. The current thread is no bystander of an
+ * interrupt: submitting may sleep (might_sleep in submit_bio_noacct, block/blk-core.c).
+ */
 static __always_inline void note_submitter(struct bio_state *state, u64 now)
 {
 	struct submitter *submitter = &state->submitter;
@@ -50,9 +54,11 @@ static __always_inline void note_submitter(struct bio_state *state, u64 now)
 	submitter->tid = pid_tgid;
 	submitter->tgid = pid_tgid >> 32;
 	bpf_get_current_comm(submitter->comm, sizeof(submitter->comm));
+	if (settings.contexts)
+		read_thread_context(&submitter->app);
 }
 
-/* Dirty pages belong to the cgroup that the bio is charged to. */
+/* Dirty pages belong to the cgroup that the bio is charged to, and to no span. */
 static __always_inline void note_writeback(struct bio_state *state, struct bio *bio)
 {
 	u32 tid = state->submitter.tid;
@@ -62,6 +68,7 @@ static __always_inline void note_writeback(struct bio_state *state, struct bio *
 		return;
 	state->flags = BLOCK_SUBMITTER | BLOCK_WRITEBACK;
 	state->submitter.cgroup = 0;
+	__builtin_memset(&state->submitter.app, 0, sizeof(state->submitter.app));
 	if (!bpf_core_field_exists(bio->bi_blkg) || !bio->bi_blkg)
 		return;
 	cgroup = bio->bi_blkg->blkcg->css.cgroup;

@@ -75,11 +75,13 @@ func TestDecodeBlock(t *testing.T) {
 	record.Submitter.SubmitMonoNs, record.Submitter.Cgroup = 19, 20
 	record.Submitter.Tgid, record.Submitter.Tid = 21, 22
 	record.Submitter.Comm = [16]uint8{'d', 'd'}
+	record.Submitter.App.TraceId, record.Submitter.App.SpanId = [16]uint8{0: 23, 15: 24}, [8]uint8{0: 25, 7: 26}
 	want := event.Block{
 		Flags: 0x1d, CPU: 2, Operation: 0x80001, ID: 4, Parent: 5, Address: 6,
 		InsertMonoNs: 7, IssueMonoNs: 8, CompleteMonoNs: 9, Sector: 10,
 		Device: 11, Partition: 12, Bytes: 13, Done: 14, Status: -15, IOPriority: 16, Bios: 17, Requeues: 18,
 		SubmitMonoNs: 19, Cgroup: 20, TGID: 21, TID: 22, Comm: [16]byte{'d', 'd'},
+		App: event.AppContext{TraceID: [16]byte{0: 23, 15: 24}, SpanID: [8]byte{0: 25, 7: 26}},
 	}
 	for _, kind := range []event.Kind{event.KindRequest, event.KindBio, event.KindMerge, event.KindRequeue} {
 		record.Kind = uint8(kind)

@@ -6,6 +6,7 @@
 #ifndef OTEL_KPROBE_BLOCK_RECORDS_H
 #define OTEL_KPROBE_BLOCK_RECORDS_H
 
+#include "app_context.h"
 #include <linux/types.h>
 
 enum block_kind {
@@ -24,13 +25,14 @@ enum block_flag {
 	BLOCK_MERGED = 1 << 4,
 };
 
-/* Who submitted it, and when. */
+/* Who submitted it, when, and in which span of its application. */
 struct submitter {
 	__u64 submit_mono_ns;
 	__u64 cgroup;
 	__u32 tgid;
 	__u32 tid;
 	__u8 comm[16];
+	struct app_context app; /* at a multiple of 8, as it is compared by words */
 };
 
 /* A request, a bio, a merged bio or an attempt of a request: kind tells. */

@@ -36,7 +36,8 @@ struct block_settings {
 	u8 remap_arg;
 	u8 split_arg;
 	u8 execute_arg; /* of blk_execute_rq: 0, 1 or 2 */
-	u8 pad[6];
+	u8 contexts;    /* read the submitter's span of its application */
+	u8 pad[5];
 };
 
 const volatile struct block_settings settings = {};

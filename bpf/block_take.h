@@ -124,9 +124,17 @@ static __always_inline int take_first(struct block_cpu_state *cpu, struct block_
 	return 1;
 }
 
+static __always_inline int same_context(const struct app_context *a, const struct app_context *b)
+{
+	const u64 *of_a = (const u64 *)a, *of_b = (const u64 *)b;
+
+	return of_a[0] == of_b[0] && of_a[1] == of_b[1] && of_a[2] == of_b[2];
+}
+
+/* In the same span of its application, too: a thread may go from one to the next. */
 static __always_inline int same_submitter(const struct submitter *a, const struct submitter *b)
 {
-	return a->tid == b->tid && a->cgroup == b->cgroup;
+	return a->tid == b->tid && a->cgroup == b->cgroup && same_context(&a->app, &b->app);
 }
 
 /* The bios of a request behind the first one, walked one a call. */

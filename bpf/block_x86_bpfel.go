@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type blockAppContext struct {
+	_       structs.HostLayout
+	TraceId [16]uint8
+	SpanId  [8]uint8
+}
+
 type blockBioState struct {
 	_             structs.HostLayout
 	Key           uint64
@@ -28,6 +34,7 @@ type blockBioState struct {
 		Tgid         uint32
 		Tid          uint32
 		Comm         [16]uint8
+		App          blockAppContext
 	}
 	Bytes     uint32
 	Device    uint32
@@ -74,6 +81,7 @@ type blockBlockRecord struct {
 		Tgid         uint32
 		Tid          uint32
 		Comm         [16]uint8
+		App          blockAppContext
 	}
 	Device     uint32
 	Partition  uint32
@@ -111,7 +119,8 @@ type blockBlockSettings struct {
 	RemapArg       uint8
 	SplitArg       uint8
 	ExecuteArg     uint8
-	Pad            [6]uint8
+	Contexts       uint8
+	Pad            [5]uint8
 }
 
 type blockHistogram struct {
@@ -167,6 +176,7 @@ const (
 	blockMapRequests          = "requests"
 	blockMapRing              = "ring"
 	blockMapTotal             = "total"
+	blockMapTracesCtxV1       = "traces_ctx_v1"
 	blockMapUppers            = "uppers"
 	blockMapWorkers           = "workers"
 	blockMapWriters           = "writers"
@@ -268,6 +278,7 @@ type blockMapSpecs struct {
 	Requests       *ebpf.MapSpec `ebpf:"requests"`
 	Ring           *ebpf.MapSpec `ebpf:"ring"`
 	Total          *ebpf.MapSpec `ebpf:"total"`
+	TracesCtxV1    *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 	Uppers         *ebpf.MapSpec `ebpf:"uppers"`
 	Workers        *ebpf.MapSpec `ebpf:"workers"`
 	Writers        *ebpf.MapSpec `ebpf:"writers"`
@@ -313,6 +324,7 @@ type blockMaps struct {
 	Requests       *ebpf.Map `ebpf:"requests"`
 	Ring           *ebpf.Map `ebpf:"ring"`
 	Total          *ebpf.Map `ebpf:"total"`
+	TracesCtxV1    *ebpf.Map `ebpf:"traces_ctx_v1"`
 	Uppers         *ebpf.Map `ebpf:"uppers"`
 	Workers        *ebpf.Map `ebpf:"workers"`
 	Writers        *ebpf.Map `ebpf:"writers"`
@@ -326,6 +338,7 @@ func (m *blockMaps) Close() error {
 		m.Requests,
 		m.Ring,
 		m.Total,
+		m.TracesCtxV1,
 		m.Uppers,
 		m.Workers,
 		m.Writers,

@@ -22,6 +22,7 @@ const (
 	blockOldMapRequests        = "requests"
 	blockOldMapRing            = "ring"
 	blockOldMapTotal           = "total"
+	blockOldMapTracesCtxV1     = "traces_ctx_v1"
 	blockOldMapUppers          = "uppers"
 	blockOldMapWorkers         = "workers"
 	blockOldMapWriters         = "writers"
@@ -119,6 +120,7 @@ type blockOldMapSpecs struct {
 	Requests       *ebpf.MapSpec `ebpf:"requests"`
 	Ring           *ebpf.MapSpec `ebpf:"ring"`
 	Total          *ebpf.MapSpec `ebpf:"total"`
+	TracesCtxV1    *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 	Uppers         *ebpf.MapSpec `ebpf:"uppers"`
 	Workers        *ebpf.MapSpec `ebpf:"workers"`
 	Writers        *ebpf.MapSpec `ebpf:"writers"`
@@ -166,6 +168,7 @@ type blockOldMaps struct {
 	Requests       *ebpf.Map `ebpf:"requests"`
 	Ring           *ebpf.Map `ebpf:"ring"`
 	Total          *ebpf.Map `ebpf:"total"`
+	TracesCtxV1    *ebpf.Map `ebpf:"traces_ctx_v1"`
 	Uppers         *ebpf.Map `ebpf:"uppers"`
 	Workers        *ebpf.Map `ebpf:"workers"`
 	Writers        *ebpf.Map `ebpf:"writers"`
@@ -179,6 +182,7 @@ func (m *blockOldMaps) Close() error {
 		m.Requests,
 		m.Ring,
 		m.Total,
+		m.TracesCtxV1,
 		m.Uppers,
 		m.Workers,
 		m.Writers,

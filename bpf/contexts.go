@@ -31,18 +31,27 @@ var ErrNoBPFFS = errors.New("no BPF file system is mounted there")
 // The caller closes the map.
 func OpenContexts(dir string) (*ebpf.Map, error) {
 	path := filepath.Join(dir, contextsMap)
-	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
-	if err == nil {
-		if err := checkContexts(m); err != nil {
-			_ = m.Close() // err tells what is wrong
-			return nil, fmt.Errorf("use map %s: %w", path, err)
-		}
-		return m, nil
-	}
+	m, err := openPinnedContexts(path)
 	if !errors.Is(err, fs.ErrNotExist) {
+		return m, err
+	}
+	m, err = makeContexts(path)
+	if errors.Is(err, fs.ErrExist) { // another one was faster
+		return openPinnedContexts(path)
+	}
+	return m, err
+}
+
+func openPinnedContexts(path string) (*ebpf.Map, error) {
+	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
+	if err != nil {
 		return nil, fmt.Errorf("open map %s: %w", path, err)
 	}
-	return makeContexts(path)
+	if err := checkContexts(m); err != nil {
+		_ = m.Close() // err tells what is wrong
+		return nil, fmt.Errorf("use map %s: %w", path, err)
+	}
+	return m, nil
 }
 
 // checkContexts holds a map that somebody else made against what we read of it.

@@ -16,7 +16,7 @@ const (
 	cloneRecordBytes = 40
 	endRecordBytes   = 48
 	ownerRecordBytes = 72
-	blockRecordBytes = 136
+	blockRecordBytes = 160
 	linkRecordBytes  = 56
 	appRecordBytes   = 72
 

@@ -29,6 +29,7 @@ const maxBlockEvents = 64
 // RequestBuilder turns block requests into traces. It is not safe for
 // concurrent use.
 type RequestBuilder struct {
+	apps
 	clock  Clock
 	raw    bool
 	ids    ids
@@ -37,12 +38,13 @@ type RequestBuilder struct {
 	base   uint64        // of the span ids of this trace
 	attrs  []Attr        // what Attrs are cut from
 	events []SpanEvent   // what the spans' Events are cut from
+	links  []Link        // the root's
 	blocks []event.Block // what the spans' Block points to
 }
 
 // NewRequestBuilder makes a RequestBuilder. Names and Clock must be set.
 func NewRequestBuilder(o BlockOptions) *RequestBuilder {
-	return &RequestBuilder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newBlockNameCache(o)}
+	return &RequestBuilder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newBlockNameCache(o), apps: newApps()}
 }
 
 // Build makes the trace of a request, or bio, and of all that it caused: pure
@@ -59,7 +61,9 @@ func (b *RequestBuilder) Build(r *blockio.Request) *Trace {
 	}
 	b.attrs, b.events, b.blocks = b.attrs[:0], b.events[:0], b.blocks[:0]
 	t.ID, b.base = b.ids.trace(r.ID ^ blockIDs)
+	b.findApps(r)
 	b.appendRequest(r, -1)
+	b.appLinks()
 	return t
 }
 

@@ -29,6 +29,9 @@ func (b *RequestBuilder) requestAttrs(r *blockio.Request, s *Span, failed *event
 	b.add(StringAttr(KeyEnd, blockEnd(r)))
 	b.countAttrs(r)
 	b.submitterAttrs(&r.Block)
+	if s.ParentIndex < 0 {
+		b.appAttrs()
+	}
 	b.add(HexAttr(KeyBlockAddress, b.address(r.Address)))
 	b.add(HexAttr(KeyBlockID, r.ID))
 	b.blockTimeAttrs(r, s)

@@ -48,7 +48,7 @@ func blockScenarios() map[string]*blockio.Request {
 	return map[string]*blockio.Request{
 		"read": plainRead(), "write-queued": queuedWrite(), "merged": mergedWrite(), "requeued": requeuedRead(),
 		"medium-error": mediumError(), "dm": dmOverTwoDisks(), "unfinished": unfinishedFlush(),
-		"writeback": writeback(), "orphan": orphan(),
+		"writeback": writeback(), "orphan": orphan(), "app": appRead(), "app-merged": appMerged(), "app-dm": appOverTwoDisks(),
 	}
 }
 
@@ -148,4 +148,42 @@ func orphan() *blockio.Request {
 		ID: 17, Parent: 3, CompleteMonoNs: 5 * testSec, Device: 7<<20 | 3, Operation: 35, Sector: ^uint64(0),
 		Bytes: 512, Bios: 1, Cgroup: 300, IOPriority: 5<<13 | 9, Status: 18,
 	}}
+}
+
+// testApp is a span of an application.
+func testApp(n byte) event.AppContext {
+	return event.AppContext{TraceID: [16]byte{0: 0x4b, 15: n}, SpanID: [8]byte{0: 0xf0, 7: n}}
+}
+
+func appRead() *blockio.Request {
+	r := plainRead()
+	r.ID, r.App = 18, testApp(1)
+	return r
+}
+
+// appMerged took along bios of the same span, of two others and of none; the first
+// bio's is known by a part of its ids only, which is none.
+func appMerged() *blockio.Request {
+	r := mergedWrite()
+	r.ID, r.App.TraceID = 19, testApp(1).TraceID
+	r.Merges[0].App, r.Merges[2].App = testApp(2), testApp(3)
+	again := r.Merges[0]
+	again.App = testApp(2)
+	r.Merges = append(r.Merges, again)
+	return r
+}
+
+// appOverTwoDisks has its span on the root, also where a lower request was merged
+// with that of another span, which has a root of its own.
+func appOverTwoDisks() *blockio.Request {
+	r := dmOverTwoDisks()
+	r.ID, r.App = 20, testApp(1)
+	for _, c := range r.Children {
+		c.Parent, c.App = r.ID, testApp(1)
+	}
+	m := r.Children[0].Block
+	m.Flags |= event.BlockMerged
+	m.App = testApp(2)
+	r.Children[0].Merges = []event.Block{m}
+	return r
 }

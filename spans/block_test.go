@@ -3,6 +3,7 @@ package spans
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -130,6 +131,30 @@ func TestBlockEventsAreBounded(t *testing.T) {
 	for k, want := range map[Key]int64{KeyBlockMergesLeftOut: 6, KeyBlockRequeuesLeftOut: 2, KeyBlockRequeues: 66} {
 		if got := attr(t, tr, 0, k).Int; got != want {
 			t.Errorf("%s is %d, want %d", k, got, want)
+		}
+	}
+}
+
+func TestBlockAppLinksAreBounded(t *testing.T) {
+	r := plainRead()
+	for n := range byte(maxBlockApps + 3) {
+		r.Merges = append(r.Merges, event.Block{App: testApp(n + 1)}, event.Block{App: testApp(n + 1)})
+	}
+	tr := testRequestBuilder().Build(r)
+	if n := len(tr.Spans[0].Links); n != maxBlockApps || !tr.Correlated {
+		t.Errorf("%d links, want %d; correlated: %v", n, maxBlockApps, tr.Correlated)
+	}
+	if got := attr(t, tr, 0, KeyAppLeftOut).Int; got != 3 {
+		t.Errorf("%s is %d, want 3", KeyAppLeftOut, got)
+	}
+}
+
+func TestBlockCorrelated(t *testing.T) {
+	b := testRequestBuilder()
+	for name, r := range blockScenarios() {
+		tr := b.Build(r)
+		if want := strings.HasPrefix(name, "app"); tr.Correlated != want || (len(tr.Spans[0].Links) > 0) != want {
+			t.Errorf("%s: correlated %v, links %v", name, tr.Correlated, tr.Spans[0].Links)
 		}
 	}
 }

@@ -61,6 +61,12 @@ func dump(t *Trace) string {
 				fmt.Fprintf(&b, "%s    - %s = %s\n", in, a.Key, dumpValue(t, a))
 			}
 		}
+		for _, l := range s.Links {
+			fmt.Fprintf(&b, "%s  > link %x %x\n", in, l.TraceID, l.SpanID)
+			for _, a := range l.Attrs {
+				fmt.Fprintf(&b, "%s    - %s = %s\n", in, a.Key, dumpValue(t, a))
+			}
+		}
 	}
 	return b.String()
 }

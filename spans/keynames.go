@@ -100,6 +100,7 @@ func packetKeys() map[Key]string {
 		KeyAppTraceID:            "otel_kprobe.app.trace_id",
 		KeyAppSpanID:             "otel_kprobe.app.span_id",
 		KeyAppSource:             "otel_kprobe.app.source",
+		KeyAppLeftOut:            "otel_kprobe.app.left_out",
 	}
 }
 

@@ -129,6 +129,7 @@ const (
 	KeyAppTraceID
 	KeyAppSpanID
 	KeyAppSource
+	KeyAppLeftOut
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
 	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey
 	keyCount          = KeyWaitDurations + Key(waitCount) - 1

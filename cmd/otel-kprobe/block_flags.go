@@ -28,6 +28,8 @@ type blockFlags struct {
 	histogramOnly bool
 	by            string
 	interval      time.Duration
+
+	correlate string
 }
 
 func (f *blockFlags) register(flags *pflag.FlagSet) {
@@ -40,6 +42,7 @@ func (f *blockFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.histogramOnly, "histogram-only", false, "count latencies in the kernel and export no requests: cheapest")
 	flags.StringVar(&f.by, "by", "", "a histogram for each device, op, cgroup or process")
 	flags.DurationVar(&f.interval, "interval", 0, "show the histogram each time this long has passed (default: at the end; with --histogram-only on a terminal each second)")
+	registerCorrelate(flags, &f.correlate)
 	f.run.register(flags)
 }
 
@@ -59,6 +62,8 @@ type blockSettings struct {
 	histogramOnly bool
 	by            blockio.By
 	interval      time.Duration
+
+	correlate string // correlateLink or correlateOff
 }
 
 // settings checks the flags. Every error is the user's to mend.
@@ -70,6 +75,7 @@ func (f *blockFlags) settings(getenv func(string) string) (blockSettings, error)
 		minLatency:    f.minLatency,
 		histogramOnly: f.histogramOnly,
 		interval:      f.interval,
+		correlate:     f.correlate,
 	}
 	for _, check := range []func(*blockSettings) error{
 		f.checkHistogram, f.checkDevices, f.checkSubmitter,
@@ -78,17 +84,23 @@ func (f *blockFlags) settings(getenv func(string) string) (blockSettings, error)
 			return s, err
 		}
 	}
+	if err := checkCorrelate(f.correlate); err != nil {
+		return s, err
+	}
 	if err := f.run.check(); err != nil {
 		return s, err
 	}
 	var err error
-	s.output, err = f.output.settings(getenv)
-	if err == nil {
-		err = s.output.only.checkOfBlock()
+	if s.output, err = f.output.settings(getenv); err != nil {
+		return s, err
 	}
-	if err == nil {
-		err = f.checkOnlyHistogram(&s)
+	if err := s.output.only.checkOfBlock(); err != nil {
+		return s, err
 	}
+	if err := s.output.only.checkCorrelate(f.correlate); err != nil {
+		return s, err
+	}
+	err = f.checkOnlyHistogram(&s)
 	return s, err
 }
 
@@ -155,6 +167,8 @@ func (f *blockFlags) checkOnlyHistogram(s *blockSettings) error {
 		return errors.New("read --histogram-only: it exports no requests, so --min-latency would choose none; leave it out")
 	case s.output.only.any():
 		return errors.New("read --histogram-only: it exports no requests, so --only would choose none; leave it out")
+	case f.output.set.Changed("correlate"):
+		return errors.New("read --histogram-only: it exports no requests, so --correlate would do nothing; leave it out")
 	case f.output.set.Changed("format"):
 		return errors.New("read --histogram-only: it shows no requests, so --format would do nothing; leave it out")
 	}

@@ -50,6 +50,10 @@ func attachBlock(s blockSettings, logger *slog.Logger) (*attachedBlock, error) {
 	}
 	options := blockLoadOptions(s, kernel.ReadBlockSignatures(vmlinux))
 	options.Operations = operations
+	if options.Records {
+		options.Contexts = openContexts(s.correlate, logger)
+		defer func() { _ = options.Contexts.Close() }() // the programs keep it
+	}
 	objects, err := bpf.LoadBlock(options)
 	if err != nil {
 		return nil, explainRefusal(err)

@@ -20,6 +20,8 @@ func TestBlockSettings(t *testing.T) {
 	defaults := blockSettings{
 		output: outputSettings{console: true, format: export.FormatTree},
 		run:    runFlags{ringBytes: 16 << 20},
+
+		correlate: correlateLink,
 	}
 	self := strconv.Itoa(os.Getpid())
 	for _, c := range []struct {
@@ -36,6 +38,7 @@ func TestBlockSettings(t *testing.T) {
 			[]string{"--histogram-only", "--by", "process", "--interval", "1s"},
 			func(s *blockSettings) { s.histogramOnly, s.by, s.interval = true, blockio.ByProcess, time.Second },
 		},
+		{"correlation", []string{"--correlate", "off"}, func(s *blockSettings) { s.correlate = correlateOff }},
 		{
 			"ends",
 			[]string{"--duration", "10s", "--limit-traces", "5"},
@@ -102,7 +105,18 @@ func TestBlockBadInput(t *testing.T) {
 			[]string{"--histogram-only", "--only", "errors"},
 			"read --histogram-only: it exports no requests, so --only would choose none; leave it out",
 		},
-		{"dropped requests", []string{"--only", "drops"}, "read --only: block requests are not dropped; use errors or slow=TIME"},
+		{"dropped requests", []string{"--only", "drops"}, "read --only: block requests are not dropped; use errors, slow=TIME or correlated"},
+		{"correlation", []string{"--correlate", "child"}, `read --correlate: "child" is neither link nor off`},
+		{
+			"correlated without correlation",
+			[]string{"--correlate", "off", "--only", "correlated"},
+			"read --only: with --correlate=off no trace is correlated; leave one of the two out",
+		},
+		{
+			"histogram with correlation",
+			[]string{"--histogram-only", "--correlate", "link"},
+			"read --histogram-only: it exports no requests, so --correlate would do nothing; leave it out",
+		},
 		{
 			"histogram in lines",
 			[]string{"--histogram-only", "--format", "lines"},

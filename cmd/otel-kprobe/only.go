@@ -16,6 +16,8 @@ type onlyRules struct {
 	errors bool   // the root has status Error
 	slow   bool   // it took at least slowNs
 	slowNs uint64 // from the first entry to the last return; of a request from issue to completion
+
+	correlated bool // the root names a span of an application
 }
 
 // parseOnly reads --only.
@@ -26,6 +28,8 @@ func parseOnly(rules []string) (o onlyRules, err error) {
 			o.drops = true
 		case rule == "errors":
 			o.errors = true
+		case rule == "correlated":
+			o.correlated = true
 		case name == "slow" && valued:
 			least, err := time.ParseDuration(value)
 			if err != nil || least <= 0 {
@@ -33,19 +37,27 @@ func parseOnly(rules []string) (o onlyRules, err error) {
 			}
 			o.slow, o.slowNs = true, uint64(least)
 		default:
-			return o, fmt.Errorf("read --only: %q is none of drops, errors, slow=TIME", rule)
+			return o, fmt.Errorf("read --only: %q is none of drops, errors, slow=TIME, correlated", rule)
 		}
 	}
 	return o, nil
 }
 
 // any says whether there are rules at all.
-func (o onlyRules) any() bool { return o.drops || o.errors || o.slow }
+func (o onlyRules) any() bool { return o.drops || o.errors || o.slow || o.correlated }
 
 // checkOfBlock refuses what can't be true of a block request.
 func (o onlyRules) checkOfBlock() error {
 	if o.drops {
-		return errors.New("read --only: block requests are not dropped; use errors or slow=TIME")
+		return errors.New("read --only: block requests are not dropped; use errors, slow=TIME or correlated")
+	}
+	return nil
+}
+
+// checkCorrelate refuses what --correlate leaves nothing of.
+func (o onlyRules) checkCorrelate(correlate string) error {
+	if o.correlated && correlate == correlateOff {
+		return errors.New("read --only: with --correlate=off no trace is correlated; leave one of the two out")
 	}
 	return nil
 }
@@ -60,5 +72,5 @@ func (o onlyRules) want(t *spans.Trace) bool {
 		return false
 	}
 	return o.drops && t.DropSpan >= 0 || o.errors && root.Error ||
-		o.slow && root.ExitMonoNs-root.EnterMonoNs >= o.slowNs
+		o.slow && root.ExitMonoNs-root.EnterMonoNs >= o.slowNs || o.correlated && t.Correlated
 }

@@ -16,9 +16,10 @@ func TestParseOnly(t *testing.T) {
 	}{
 		{nil, onlyRules{}, ""},
 		{[]string{"drops"}, onlyRules{drops: true}, ""},
+		{[]string{"correlated"}, onlyRules{correlated: true}, ""},
 		{[]string{"errors", "slow=1.5ms"}, onlyRules{errors: true, slow: true, slowNs: 1_500_000}, ""},
-		{[]string{"drop"}, onlyRules{}, `read --only: "drop" is none of drops, errors, slow=TIME`},
-		{[]string{"slow"}, onlyRules{}, `read --only: "slow" is none of drops, errors, slow=TIME`},
+		{[]string{"drop"}, onlyRules{}, `read --only: "drop" is none of drops, errors, slow=TIME, correlated`},
+		{[]string{"slow"}, onlyRules{}, `read --only: "slow" is none of drops, errors, slow=TIME, correlated`},
 		{[]string{"slow=5"}, onlyRules{}, `read --only: "slow=5" is no time above 0 that a trace could take; write slow=1ms`},
 		{[]string{"slow=-1s"}, onlyRules{}, `read --only: "slow=-1s" is no time above 0 that a trace could take; write slow=1ms`},
 	} {
@@ -41,19 +42,22 @@ func TestOnlyWants(t *testing.T) {
 	}
 	plain, slow := trace(10, false, -1), trace(1000, false, -1)
 	died, oneCopy := trace(10, true, 0), trace(10, false, 0)
+	known := trace(10, false, -1)
+	known.Correlated = true
 	for _, c := range []struct {
 		name  string
 		rules onlyRules
-		want  []bool // plain, slow, died, oneCopy, none
+		want  []bool // plain, slow, died, oneCopy, known, none
 	}{
-		{"no rule", onlyRules{}, []bool{true, true, true, true, true}},
-		{"drops", onlyRules{drops: true}, []bool{false, false, true, true, false}},
-		{"errors", onlyRules{errors: true}, []bool{false, false, true, false, false}},
-		{"slow", onlyRules{slow: true, slowNs: 1000}, []bool{false, true, false, false, false}},
-		{"slow or dropped", onlyRules{drops: true, slow: true, slowNs: 1000}, []bool{false, true, true, true, false}},
+		{"no rule", onlyRules{}, []bool{true, true, true, true, true, true}},
+		{"drops", onlyRules{drops: true}, []bool{false, false, true, true, false, false}},
+		{"errors", onlyRules{errors: true}, []bool{false, false, true, false, false, false}},
+		{"slow", onlyRules{slow: true, slowNs: 1000}, []bool{false, true, false, false, false, false}},
+		{"correlated", onlyRules{correlated: true}, []bool{false, false, false, false, true, false}},
+		{"slow or dropped", onlyRules{drops: true, slow: true, slowNs: 1000}, []bool{false, true, true, true, false, false}},
 	} {
 		var got []bool
-		for _, trace := range []*spans.Trace{plain, slow, died, oneCopy, {DropSpan: -1}} {
+		for _, trace := range []*spans.Trace{plain, slow, died, oneCopy, known, {DropSpan: -1}} {
 			got = append(got, c.rules.want(trace))
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" {

@@ -38,7 +38,7 @@ func (f *outputFlags) register(flags *pflag.FlagSet) {
 	flags.Lookup("otlp").NoOptDefVal = otlpFromEnvironment
 	flags.StringVar(&f.output, "output", "", "write spans to this `FILE` as OTLP/JSON lines, which Jaeger's UI can upload")
 	flags.StringVar(&f.format, "format", string(export.FormatTree), "what the console shows: tree, lines or json")
-	flags.StringSliceVar(&f.only, "only", nil, "export only traces with one of these `RULES`, separated by commas: drops, errors (status Error), slow=TIME (at least that long)")
+	flags.StringSliceVar(&f.only, "only", nil, "export only traces with one of these `RULES`, separated by commas: drops, errors (status Error), slow=TIME (at least that long), correlated (caused by a span of an application)")
 	flags.BoolVar(&f.rawAddrs, "raw-addresses", false, "show kernel addresses as they are instead of hashed")
 }
 

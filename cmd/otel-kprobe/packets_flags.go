@@ -112,8 +112,10 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 	if s.extras, err = f.extras.settings(); err != nil {
 		return s, err
 	}
-	s.output, err = f.output.settings(getenv)
-	return s, err
+	if s.output, err = f.output.settings(getenv); err != nil {
+		return s, err
+	}
+	return s, s.output.only.checkCorrelate(f.correlate)
 }
 
 func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {

@@ -75,6 +75,7 @@ func plainRequests() []*blockio.Request {
 	whole := submitted(request(1, nvme0, 1|flagSync|flagFUA, 0, 1_234_000), 12_300, 0)
 	whole.Partition, whole.Cgroup = part2, 77
 	scheduled := submitted(request(2, nvme0, 0, 10_000, 95_250), 5_000, 3_200)
+	scheduled.App = event.AppContext{TraceID: [16]byte{0: 0x4b, 15: 1}, SpanID: [8]byte{1: 0xf0, 7: 2}}
 	merged := submitted(request(3, nvme0, 1, 2_000_000, 3_000_000_000), 250, 0)
 	merged.Flags, merged.Cgroup, merged.TGID, merged.TID, merged.Comm = event.BlockWriteback|event.BlockSubmitter, 77, 90, 90, chars("kworker/u8:1")
 	merged.Bios, merged.Bytes, merged.Done = 3, 12288, 12288

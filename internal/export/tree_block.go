@@ -39,6 +39,7 @@ func (w *tree) appendBlockHeader(dst []byte, t *spans.Trace, width int) []byte {
 	if a := attr(s, spans.KeyCgroupPath); a != nil {
 		w.put(plain, appendClean(w.piece, a.Str, w.o.ASCII))
 	}
+	w.put(dim, appendApp(w.piece, s))
 	w.put(plain, appendDuration(w.piece, s.ExitMonoNs-min(s.ExitMonoNs, s.EnterMonoNs), w.signs.micro))
 	w.put(plain, w.appendWait(w.piece, t))
 	w.put(dim, appendBios(w.piece, s))

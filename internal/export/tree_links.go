@@ -68,12 +68,12 @@ func appendLink(dst []byte, root *spans.Span, kind string) []byte {
 	return dst
 }
 
-// appendApp appends the span of the application that the root names: "app span
-// 00f067aa0ba902b7 of trace 4bf92f3577b34da6a3ce929d0e0e4736".
+// appendApp appends the span of the application that the root names, as "app
+// TRACE/SPAN": short enough for a narrow terminal.
 func appendApp(dst []byte, root *spans.Span) []byte {
 	trace, span := attr(root, spans.KeyAppTraceID), attr(root, spans.KeyAppSpanID)
 	if trace == nil || span == nil {
 		return dst
 	}
-	return fmt.Appendf(dst, "app span %016x of trace %s", uint64(span.Int), trace.Str)
+	return fmt.Appendf(dst, "app %s/%016x", trace.Str, uint64(span.Int))
 }

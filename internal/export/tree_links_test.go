@@ -48,7 +48,7 @@ func TestAppInHeader(t *testing.T) {
 			spans.StringAttr(spans.KeyLinkKind, "sent_by"), spans.StringAttr(spans.KeyAppSource, "thread"),
 		}}},
 	}
-	want := "app span 00f067aa0ba902b7 of trace 4bf92f3577b34da6a3ce929d0e0e4736"
+	want := "app 4bf92f3577b34da6a3ce929d0e0e4736/00f067aa0ba902b7"
 	if diff := cmp.Diff(want, string(appendApp(nil, &root))); diff != "" {
 		t.Errorf("application (-want +got):\n%s", diff)
 	}

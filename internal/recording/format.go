@@ -5,7 +5,7 @@
 // A file is a magic, a version, and entries to the end:
 //
 //	magic    8 bytes   89 "OKREC" 0d 0a
-//	version  u32       1
+//	version  u32       2
 //	entry    length u32 | kind u8 | payload (length bytes) | CRC-32C u32
 //
 // Numbers are little-endian. The CRC covers length, kind and payload. The first
@@ -46,7 +46,7 @@ import (
 
 const (
 	magic     = "\x89OKREC\r\n" // a text-mode copy damages it, as it does PNG's
-	version   = 1
+	version   = 2
 	startSize = len(magic) + 4
 
 	headSize = 5 // length and kind

@@ -12,8 +12,8 @@ func FuzzReader(f *testing.F) {
 	f.Add(file)
 	f.Add(file[:200])
 	f.Add([]byte(magic))
-	f.Add([]byte(magic + "\x01\x00\x00\x00" + entry(KindHeader, 2, "{}") + entry(KindNetNS, 7, "\x00\x00\x00\x00\x02\x00a")))
-	f.Add([]byte(magic + "\x01\x00\x00\x00" + entry(KindHeader, 24, `{"block":{"idle_ns":11}}`) +
+	f.Add([]byte(magic + "\x02\x00\x00\x00" + entry(KindHeader, 2, "{}") + entry(KindNetNS, 7, "\x00\x00\x00\x00\x02\x00a")))
+	f.Add([]byte(magic + "\x02\x00\x00\x00" + entry(KindHeader, 24, `{"block":{"idle_ns":11}}`) +
 		entry(KindDevice, 7, "\x00\x00\x80\x00\x01\x00a") + entry(KindCgroup, 11, "\x4d\x00\x00\x00\x00\x01\x00\x00\x01\x00/") +
 		entry(KindOperation, 7, "\x09\x00\x00\x00\x01\x00w") + entry(KindRequestFlag, 7, "\x13\x00\x00\x00\x01\x00r")))
 	f.Fuzz(func(t *testing.T, data []byte) {

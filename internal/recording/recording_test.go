@@ -246,7 +246,7 @@ func entry(k Kind, length uint32, payload string) string {
 }
 
 func TestErrors(t *testing.T) {
-	start := magic + "\x01\x00\x00\x00"
+	start := magic + "\x02\x00\x00\x00"
 	header := start + entry(KindHeader, 2, "{}")
 	at := func(n int) string { return strings.Repeat("\x00", n) }
 	tests := []struct {
@@ -258,9 +258,9 @@ func TestErrors(t *testing.T) {
 		{"text", "hello, world, I am a text", ErrForeign, "this is not a recording of otel-kprobe at byte 0"},
 		{"short text", "he", ErrForeign, "this is not a recording of otel-kprobe at byte 0"},
 		{
-			"newer", magic + "\x02\x00\x00\x00", ErrVersion,
+			"newer", magic + "\x03\x00\x00\x00", ErrVersion,
 			"the recording has a format that this version cannot read at byte 8: " +
-				"it has version 2, this program reads version 1",
+				"it has version 3, this program reads version 2",
 		},
 		{
 			"no header", start + entry(KindTick, 8, at(8)), ErrContent,

@@ -274,26 +274,38 @@ const (
 // the scheduler makes one request of them.
 func (run *ioRun) merge(t *testing.T, d disk) {
 	t.Helper()
-	d.scheduler(t, "mq-deadline")
-	at := func(sector uint64) *gatedWriter {
-		return gate(t, ioSize, sector*sectorSize/ioSize, d.node(), "oflag=direct")
-	}
-	busy, first, second := at(busySector), at(mergedSector), at(mergedSector+ioSize/sectorSize)
-	run.pids["busy"], run.pids["first"], run.pids["second"] = busy.pid(), first.pid(), second.pid()
-	setSCSIDelay(t, mergeDelayNs)
-	busy.open(t)
-	waitIssued(t, d)
-	first.open(t)
-	first.waitAtDisk(t)
-	second.open(t)
-	for _, w := range []*gatedWriter{busy, first, second} {
-		w.wait(t)
-	}
-	setSCSIDelay(t, scsiDelayNs)
+	writers := gateMerge(t, d)
+	run.pids["busy"], run.pids["first"], run.pids["second"] = writers[0].pid(), writers[1].pid(), writers[2].pid()
+	openMerge(t, d, writers)
 
 	// Two pages that one fsync writes: the plug of the process merges them.
 	must(t, "dd", "if=/dev/zero", "of="+run.scratch.node(), "bs="+strconv.Itoa(ioSize), "count=2",
 		"seek="+strconv.Itoa(pluggedSector*sectorSize/ioSize), "conv=notrunc,fsync", "status=none")
+}
+
+// gateMerge starts the processes: one that keeps the disk busy, and two that meet.
+func gateMerge(t *testing.T, d disk) (writers [3]*gatedWriter) {
+	t.Helper()
+	d.scheduler(t, "mq-deadline")
+	for i, sector := range []uint64{busySector, mergedSector, mergedSector + ioSize/sectorSize} {
+		writers[i] = gate(t, ioSize, sector*sectorSize/ioSize, d.node(), "oflag=direct")
+	}
+	return writers
+}
+
+// openMerge lets them write.
+func openMerge(t *testing.T, d disk, writers [3]*gatedWriter) {
+	t.Helper()
+	setSCSIDelay(t, mergeDelayNs)
+	writers[0].open(t)
+	waitIssued(t, d)
+	writers[1].open(t)
+	writers[1].waitAtDisk(t)
+	writers[2].open(t)
+	for _, w := range writers {
+		w.wait(t)
+	}
+	setSCSIDelay(t, scsiDelayNs)
 }
 
 const (
