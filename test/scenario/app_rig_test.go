@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -37,9 +38,6 @@ const (
 
 func appAddress(port int) string { return net.JoinHostPort(rightIP, strconv.Itoa(port)) }
 
-// appContexts is the map in which this test plays the instrumentation.
-type appContexts struct{ *ebpf.Map }
-
 // mountBPF mounts the BPF file system where every distribution has it.
 func mountBPF(t *testing.T) {
 	t.Helper()
@@ -49,27 +47,43 @@ func mountBPF(t *testing.T) {
 	}
 }
 
+// appContexts is the map in which a test plays the instrumentation, for spans of one
+// trace.
+type appContexts struct {
+	*ebpf.Map
+	trace [16]byte
+}
+
 // openAppContexts opens the map that otel-kprobe has made.
-func openAppContexts(t *testing.T) appContexts {
+func openAppContexts(t *testing.T, trace [16]byte) appContexts {
 	t.Helper()
 	m, err := ebpf.LoadPinnedMap(appContextsPath, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = m.Close() }) // nothing is lost with it
-	return appContexts{m}
+	if m.Type() != ebpf.LRUHash || m.MaxEntries() != 16384 || m.KeySize() != 8 || m.ValueSize() != 24 {
+		t.Errorf("the map is %v, want an LRU hash of 16384 entries with 8 and 24 bytes", m)
+	}
+	return appContexts{m, trace}
+}
+
+// put says which span a thread is in, 0 for none.
+func (c appContexts) put(process, thread int, number byte) error {
+	key := uint64(process)<<32 | uint64(thread)
+	if number == 0 {
+		if err := c.Delete(key); !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return err
+		}
+		return nil
+	}
+	value := [24]byte{23: number}
+	copy(value[:16], c.trace[:])
+	return c.Put(key, value)
 }
 
 // enter puts the current thread into a span, 0 out of all.
-func (c appContexts) enter(number byte) error {
-	thread := uint64(os.Getpid())<<32 | uint64(unix.Gettid())
-	if number == 0 {
-		return c.Delete(thread)
-	}
-	value := [24]byte{23: number}
-	copy(value[:16], appTrace[:])
-	return c.Put(thread, value)
-}
+func (c appContexts) enter(number byte) error { return c.put(os.Getpid(), unix.Gettid(), number) }
 
 // appWrite is what the client wrote in one span: bytes of its stream.
 type appWrite struct {

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	gocmp "github.com/google/go-cmp/cmp"
 )
 
@@ -21,8 +20,7 @@ const appHeaders = 52
 func TestApplicationSpans(t *testing.T) {
 	mountBPF(t)
 	tr := start(t, "--record", "DIR/recording", fmt.Sprintf("port %d or port %d", portAppTCP, portAppUDP))
-	contexts := openAppContexts(t)
-	checkAppMap(t, contexts)
+	contexts := openAppContexts(t, appTrace)
 	port, writes := appStream(t, contexts, []int{100, 3000, 300_000, 700, 500})
 	appDatagrams(t, contexts)
 	o := tr.stop(t)
@@ -47,19 +45,6 @@ func TestApplicationSpans(t *testing.T) {
 	t.Run("datagrams", func(t *testing.T) { checkAppDatagrams(t, all) })
 	t.Run("replay", func(t *testing.T) { checkReplayedBytes(t, o) })
 	t.Run("off", func(t *testing.T) { checkNoApps(t, contexts) })
-}
-
-// checkAppMap holds the map that otel-kprobe made to the interface.
-func checkAppMap(t *testing.T, c appContexts) {
-	t.Helper()
-	type shape struct {
-		Type            ebpf.MapType
-		Key, Value, Max uint32
-	}
-	want := shape{ebpf.LRUHash, 8, 24, 1 << 14}
-	if diff := gocmp.Diff(want, shape{c.Type(), c.KeySize(), c.ValueSize(), c.MaxEntries()}); diff != "" {
-		t.Errorf("map %s (-want +got):\n%s", appContextsPath, diff)
-	}
 }
 
 // sentBytes is a packet of the client with the bytes of its stream that it carries.

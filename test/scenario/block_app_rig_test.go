@@ -14,13 +14,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"golang.org/x/sys/unix"
 )
-
-// spansPath is where instrumentation publishes the spans of threads.
-const spansPath = "/sys/fs/bpf/otel/traces_ctx_v1"
 
 // The spans of the application are numbered; 0 is none.
 const (
@@ -39,51 +35,24 @@ const (
 // ioTrace is the trace of these spans.
 var ioTrace = [16]byte{0xb1, 0x0c, 15: 1}
 
-// threadSpans is the map in which this test plays the instrumentation.
-type threadSpans struct{ *ebpf.Map }
-
 // unpinSpans takes the map away that an earlier run has pinned.
 func unpinSpans(t *testing.T) {
 	t.Helper()
-	if err := os.Remove(spansPath); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(appContextsPath); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-}
-
-// openSpans opens the map that otel-kprobe has made.
-func openSpans(t *testing.T) threadSpans {
-	t.Helper()
-	m, err := ebpf.LoadPinnedMap(spansPath, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = m.Close() }) // nothing is lost with it
-	if m.Type() != ebpf.LRUHash || m.MaxEntries() != 16384 || m.KeySize() != 8 || m.ValueSize() != 24 {
-		t.Errorf("the map is %v, want an LRU hash of 16384 entries with 8 and 24 bytes", m)
-	}
-	return threadSpans{m}
 }
 
 // put says which span a thread is in.
-func (m threadSpans) put(t *testing.T, process, thread int, number byte) {
+func (run *appRun) put(t *testing.T, process, thread int, number byte) {
 	t.Helper()
-	key := uint64(process)<<32 | uint64(thread)
-	err := m.Delete(key)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		err = nil
-	}
-	if number != 0 && err == nil {
-		value := [24]byte{23: number}
-		copy(value[:16], ioTrace[:])
-		err = m.Put(key, value)
-	}
-	if err != nil {
+	if err := run.contexts.put(process, thread, number); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // putKernel says that all workers of the kernel are in a span.
-func (m threadSpans) putKernel(t *testing.T, number byte) {
+func (run *appRun) putKernel(t *testing.T, number byte) {
 	t.Helper()
 	names, err := filepath.Glob("/proc/[0-9]*/comm")
 	if err != nil {
@@ -98,7 +67,7 @@ func (m threadSpans) putKernel(t *testing.T, number byte) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.put(t, pid, pid, number)
+		run.put(t, pid, pid, number)
 	}
 }
 
@@ -116,7 +85,7 @@ type appRun struct {
 	filesOn        disk
 	loop, mapped   disk
 	slow           disk
-	spans          threadSpans
+	contexts       appContexts
 	thread         int // that is in spans
 	steps          []ioStep
 	writeback      ioPhase
@@ -143,7 +112,7 @@ func (run *appRun) disks() []disk {
 // step does something in a span.
 func (run *appRun) step(t *testing.T, number byte, do func() error, want ...string) {
 	t.Helper()
-	run.spans.put(t, os.Getpid(), run.thread, number)
+	run.put(t, os.Getpid(), run.thread, number)
 	s := ioStep{ioPhase: ioPhase{fromMonoNs: monoNs(t)}, span: number, want: want}
 	if err := do(); err != nil {
 		t.Error(err)

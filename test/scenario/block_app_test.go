@@ -26,7 +26,7 @@ func TestBlockApps(t *testing.T) {
 	tracers := launchEach(t, [][]string{
 		{"--record", "DIR/recording"}, {"--only", "correlated"}, {"--correlate", "off"},
 	})
-	app.spans = openSpans(t)
+	app.contexts = openAppContexts(t, ioTrace)
 	app.work(t)
 	time.Sleep(settle)
 	o := tracers[0].stop(t)
@@ -77,7 +77,7 @@ func (run *appRun) work(t *testing.T) {
 	run.step(t, spanDirty, func() error {
 		return os.WriteFile(run.files+"/dirty", make([]byte, writebackBytes), 0o600)
 	})
-	run.spans.put(t, os.Getpid(), run.thread, 0)
+	run.put(t, os.Getpid(), run.thread, 0)
 	run.writeBack(t)
 	run.merge(t)
 	run.mergeOfOne(t)
@@ -88,9 +88,9 @@ func (run *appRun) work(t *testing.T) {
 func (run *appRun) writeBack(t *testing.T) {
 	t.Helper()
 	run.writeback.fromMonoNs = monoNs(t)
-	run.spans.putKernel(t, spanKernel)
+	run.putKernel(t, spanKernel)
 	must(t, "sync")
-	run.spans.putKernel(t, 0)
+	run.putKernel(t, 0)
 	run.writeback.toMonoNs = monoNs(t)
 }
 
@@ -101,7 +101,7 @@ func (run *appRun) merge(t *testing.T) {
 	for i, number := range []byte{0, spanFirst, spanSecond} {
 		pid := int(writers[i].pid())
 		run.merging = append(run.merging, int64(pid))
-		run.spans.put(t, pid, pid, number)
+		run.put(t, pid, pid, number)
 	}
 	openMerge(t, run.slow, writers)
 }
@@ -117,12 +117,12 @@ func (run *appRun) mergeOfOne(t *testing.T) {
 	busy.open(t)
 	waitIssued(t, run.slow)
 	for i, number := range []byte{spanFirst, spanSecond, spanSecond} {
-		run.spans.put(t, os.Getpid(), run.thread, number)
+		run.put(t, os.Getpid(), run.thread, number)
 		if err := w.start(ownSector+uint64(i)*ioSize/sectorSize, memory); err != nil {
 			t.Error(err)
 		}
 	}
-	run.spans.put(t, os.Getpid(), run.thread, 0)
+	run.put(t, os.Getpid(), run.thread, 0)
 	busy.wait(t)
 	w.finish(t)
 	setSCSIDelay(t, scsiDelayNs)
@@ -272,12 +272,12 @@ func TestBlockWithoutContexts(t *testing.T) {
 	}
 	t.Run("another map", func(t *testing.T) {
 		unpinSpans(t)
-		if err := os.MkdirAll(filepath.Dir(spansPath), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Dir(appContextsPath), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		m := otherMap(t)
 		defer m.Close()
-		if err := m.Pin(spansPath); err != nil {
+		if err := m.Pin(appContextsPath); err != nil {
 			t.Fatal(err)
 		}
 		defer unpinSpans(t)

@@ -80,7 +80,7 @@ func bpfObjects() (map[string]int, error) {
 		counts[kind] = n
 	}
 	// The map with the spans of applications stays, on purpose.
-	if _, err := os.Stat(spansPath); err == nil {
+	if _, err := os.Stat(appContextsPath); err == nil {
 		counts["maps"]--
 	}
 	return counts, nil
