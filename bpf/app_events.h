@@ -16,18 +16,13 @@
 #define TCP_FLAG_ACK 0x10
 
 /*
- * A global function is verified once, for whatever numbers it is called with, and not
- * again on each path to a call (since Linux 5.6,
+ * The functions below that are not static are verified once, for whatever numbers they
+ * are called with, and not again on each path to a call (since Linux 5.6,
  * https://git.kernel.org/torvalds/c/51c39bb1d5d1): without that the verifier of 5.10
- * gives up. A direct read gives pointers that it does not take for numbers.
+ * gives up. A pointer with a type is no number to it.
  */
-#ifdef DIRECT
-#define VERIFIED_ONCE static __noinline
-#else
-#define VERIFIED_ONCE __noinline
-#endif
 
-/* A record about skb, to be filled further and submitted; NULL when there is no room. */
+/* A record about skb, to be filled further (app, too) and submitted; NULL when there is no room. */
 static __always_inline struct app_record *new_app_record(struct cpu_state *cpu, u64 journey, u64 skb, u8 what)
 {
 	struct app_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
@@ -36,7 +31,7 @@ static __always_inline struct app_record *new_app_record(struct cpu_state *cpu, 
 		cpu->ring_full_facts++;
 		return 0;
 	}
-	__builtin_memset(record, 0, sizeof(*record));
+	__builtin_memset(record, 0, sizeof(*record) - sizeof(record->app));
 	record->kind = RECORD_APP;
 	record->what = what;
 	record->cpu = bpf_get_smp_processor_id();
@@ -47,23 +42,27 @@ static __always_inline struct app_record *new_app_record(struct cpu_state *cpu, 
 	return record;
 }
 
-static __always_inline void tell_write(u64 journey, u64 skb, const struct socket_write *write)
+/* Tells the write of that number. */
+__noinline int tell_write(u64 sock, u64 journey, u64 skb, u32 number)
 {
+	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
 	struct cpu_state *cpu = this_cpu_state();
-	struct app_record *record = cpu ? new_app_record(cpu, journey, skb, APP_WRITES) : 0;
+	struct app_record *record = known && cpu ? new_app_record(cpu, journey, skb, APP_WRITES) : 0;
+	struct socket_write *write;
 
 	if (!record)
-		return;
+		return 0;
+	write = &known->last[number & (WRITES_PER_SOCKET - 1)];
 	record->write_mono_ns = write->at_mono_ns;
 	record->seq = write->seq;
 	record->source = write->source;
-	if (write->source)
-		record->app = write->app;
-	bpf_ringbuf_submit(record, record_flag(cpu));
+	record->app = write->app;
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP); /* a frame's record follows */
+	return 0;
 }
 
 /* The current thread does what with a packet. Outside of a span nothing is told. */
-VERIFIED_ONCE int tell_thread(u64 journey, u64 skb, u32 what)
+__noinline int tell_thread(u64 journey, u64 skb, u32 what)
 {
 	const struct app_context *app = thread_context();
 	struct cpu_state *cpu = this_cpu_state();
@@ -73,7 +72,7 @@ VERIFIED_ONCE int tell_thread(u64 journey, u64 skb, u32 what)
 		return 0;
 	record->source = APP_THREAD;
 	record->app = *app;
-	bpf_ringbuf_submit(record, record_flag(cpu));
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 	return 0;
 }
 
@@ -81,7 +80,7 @@ VERIFIED_ONCE int tell_thread(u64 journey, u64 skb, u32 what)
  * Tells the writes that sequence numbers from begin to end come from: from the last one
  * on that began no later. Counted without branches, which the verifier would all follow.
  */
-VERIFIED_ONCE int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end)
+__noinline int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end)
 {
 	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
 	u32 i, used = 0, before = 0, number;
@@ -103,7 +102,7 @@ VERIFIED_ONCE int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end
 		if ((s32)(write->seq - end) >= 0)
 			break;
 		if (number + 1 == known->count || next->seq != write->seq) /* else nothing was taken over */
-			tell_write(journey, skb, write);
+			tell_write(sock, journey, skb, number);
 	}
 	return 0;
 }
@@ -114,7 +113,7 @@ VERIFIED_ONCE int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end
  * may be sent for another span than the thread is in by now, so of TCP without data
  * only a connection's first packet counts.
  */
-VERIFIED_ONCE int tell_sender(u64 journey, u64 skb, u64 sock, u64 ip, u64 behind)
+__noinline int tell_sender(u64 journey, u64 skb, u64 sock, u64 ip, u64 behind)
 {
 	/* A program sends no extension headers before TCP and UDP. */
 	u32 is_ip4 = ip && read_u8(ip) >> 4 == 4;

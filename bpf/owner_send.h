@@ -64,12 +64,12 @@ static __always_inline u64 sock_of(struct pt_regs *ctx, u32 mode, u64 in_skb)
  * An skb that has no socket any more keeps its last one. What is no pointer is
  * what the kernel keeps in the same place while it puts fragments together.
  */
-static __always_inline void refresh_owner(struct tracked_skb *state, const struct skb_view *view, u64 skb, u64 sock)
+static __always_inline int refresh_owner(struct tracked_skb *state, u64 skb, u64 sock)
 {
 	if (sock == state->sock || sock < LOWEST_KERNEL_ADDRESS)
-		return;
+		return 0;
 	send_owner(state, skb, sock);
-	tell_sender(state->journey, skb, sock, network_header_of(view), view->data + view->len);
+	return 1;
 }
 
 /* Is the packet's owner one that is asked for, as far as is known by now? */

@@ -118,7 +118,7 @@ static __noinline int begin_run(u64 *ctx, struct tracked_skb *state, u64 skb, u3
 		return 0;
 	view_skb(&view, skb);
 	refresh_facts(cpu, state, &view, skb, bpf_get_current_pid_tgid());
-	refresh_owner(state, &view, skb, view.sock);
+	refresh_owner(state, skb, view.sock);
 	now = bpf_ktime_get_ns();
 	state->seen_mono_ns = now;
 	state->entered++;

@@ -59,6 +59,7 @@ int socket_written(struct pt_regs *ctx)
 	write = &known->last[known->count & (WRITES_PER_SOCKET - 1)];
 	write->at_mono_ns = bpf_ktime_get_ns();
 	write->seq = read_u32(sock + bpf_core_field_offset(struct tcp_sock, write_seq));
+	__builtin_memset(&write->app, 0, sizeof(write->app));
 	write->source = read_thread_context(&write->app);
 	known->count++;
 	return 0;
