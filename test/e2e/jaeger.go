@@ -16,10 +16,18 @@ type Jaeger struct {
 	process *process
 }
 
+// JaegerUIConfig is the path, in the repository, of what Jaeger's page is configured
+// with.
+const JaegerUIConfig = "deploy/jaeger-ui.json"
+
 // StartJaeger starts a Jaeger that logs into dir and returns once it takes spans
 // and queries. Whoever started it stops it.
 func StartJaeger(ctx context.Context, dir string) (*Jaeger, error) {
 	bin, err := ToolPath(ctx, ToolJaeger)
+	if err != nil {
+		return nil, err
+	}
+	root, err := RepositoryRoot()
 	if err != nil {
 		return nil, err
 	}
@@ -44,6 +52,7 @@ func StartJaeger(ctx context.Context, dir string) (*Jaeger, error) {
 		args := []string{
 			"--collector.otlp.enabled=true",
 			"--log-level=warn",
+			"--query.ui-config=" + filepath.Join(root, JaegerUIConfig),
 			// The agent's sockets cannot be turned off, and nobody needs to know them.
 			"--processor.jaeger-binary.server-host-port=" + loopback + ":0",
 			"--processor.jaeger-compact.server-host-port=" + loopback + ":0",

@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
+	"time"
 )
 
 // PageTrace is one trace as Jaeger's page gets it, which colours spans by their
@@ -73,6 +76,24 @@ func (c *JaegerClient) PageTrace(ctx context.Context, id string) (PageTrace, err
 		return PageTrace{}, fmt.Errorf("ask Jaeger for trace %s: got %d traces, want 1", id, len(traces))
 	}
 	return traces[0], nil
+}
+
+// PageSearch returns the ids of the traces that a search of Jaeger's page finds, which is
+// the query of the page's address. The times are the page's own addition.
+func (c *JaegerClient) PageSearch(ctx context.Context, query url.Values, from, to time.Time) ([]string, error) {
+	query = maps.Clone(query)
+	query.Set("start", strconv.FormatInt(from.UnixMicro(), 10))
+	query.Set("end", strconv.FormatInt(to.UnixMicro(), 10))
+	var traces []struct{ TraceID string }
+	if err := c.page(ctx, "/api/traces?"+query.Encode(), &traces); err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, t := range traces {
+		ids = append(ids, t.TraceID)
+	}
+	slices.Sort(ids)
+	return ids, nil
 }
 
 // page decodes the data of an answer to Jaeger's page.

@@ -19,7 +19,7 @@ const recordedPings = "cmd/otel-kprobe/testdata/ping.okrec"
 func TestServicesPerLayer(t *testing.T) {
 	binary := binaryUnderTest(t)
 	s := startStack(t)
-	sent := replayLayers(t, binary, s.collector.GRPC)
+	sent := replayTo(t, binary, s.collector.GRPC, recordedPings, "--services-per-layer")
 	services := map[string]bool{}
 	for _, span := range sent {
 		name, _ := span.Resource["service.name"].(string)
@@ -58,18 +58,18 @@ func TestServicesPerLayer(t *testing.T) {
 	}
 }
 
-// replayLayers sends the recorded pings to a Collector and returns the spans that
-// otel-kprobe wrote to its file. The machine that was recorded had no host.id: the
-// environment gives one, and nothing else of this host's.
-func replayLayers(t *testing.T, binary, collector string) []Span {
+// replayTo sends a recording, by its path in the repository, to a Collector and
+// returns the spans that otel-kprobe wrote to its file. The machine that was recorded
+// had no host.id: the environment gives one, and nothing else of this host's.
+func replayTo(t *testing.T, binary, collector, recording string, flags ...string) []Span {
 	t.Helper()
 	root, err := RepositoryRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "spans.jsonl")
-	cmd := exec.Command(binary, "replay", "--services-per-layer", "--exporter", "otlp,file",
-		"--otlp=http://"+collector, "--output", path, filepath.Join(root, recordedPings))
+	args := append([]string{"replay", "--exporter", "otlp,file", "--otlp=http://" + collector, "--output", path}, flags...)
+	cmd := exec.Command(binary, append(args, filepath.Join(root, recording))...)
 	cmd.Env = []string{"OTEL_RESOURCE_ATTRIBUTES=host.id=recorded"}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)
