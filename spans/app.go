@@ -20,16 +20,17 @@ type appSpan struct {
 
 // apps finds and names spans of applications. Its memory is reused.
 type apps struct {
+	none  bool // they are not asked for
 	found []appSpan
 	hex   map[[16]byte]string // of trace ids, remembered so that few strings are made
 }
 
-func newApps() apps { return apps{hex: map[[16]byte]string{}} }
+func newApps(none bool) apps { return apps{none: none, hex: map[[16]byte]string{}} }
 
 // findApps finds the spans of whoever sent the packet, or read it: senders first.
 func (b *Builder) findApps(j *journey.Journey) {
 	b.found = b.found[:0]
-	if len(j.Apps) == 0 {
+	if len(j.Apps) == 0 || b.none {
 		return
 	}
 	arrival := b.arrival()

@@ -17,6 +17,8 @@ type BlockOptions struct {
 	// StatusBefore610 says that the kernel numbers its blk_status_t as before
 	// Linux 6.10. The numbers are in no BTF.
 	StatusBefore610 bool
+	// NoApps leaves the spans of applications away.
+	NoApps bool
 }
 
 // blockIDs separates the ids of requests from those of journeys, which count
@@ -44,7 +46,7 @@ type RequestBuilder struct {
 
 // NewRequestBuilder makes a RequestBuilder. Names and Clock must be set.
 func NewRequestBuilder(o BlockOptions) *RequestBuilder {
-	return &RequestBuilder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newBlockNameCache(o), apps: newApps()}
+	return &RequestBuilder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newBlockNameCache(o), apps: newApps(o.NoApps)}
 }
 
 // Build makes the trace of a request, or bio, and of all that it caused: pure

@@ -14,6 +14,9 @@ const maxBlockApps = maxBlockEvents
 // each once, in the order of the bios. Requests below it are made of these.
 func (b *RequestBuilder) findApps(r *blockio.Request) {
 	b.found = b.found[:0]
+	if b.none {
+		return
+	}
 	b.findApp(r.App)
 	for i := range r.Merges {
 		b.findApp(r.Merges[i].App)

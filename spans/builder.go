@@ -24,6 +24,8 @@ type Options struct {
 	ReturnMeaning func(Function) Return
 	// SkbFields says what the members of an skb are that event.Fields hold.
 	SkbFields []event.SkbField
+	// NoApps leaves the spans of applications away.
+	NoApps bool
 }
 
 // Return says how to read the return register of a function.
@@ -94,7 +96,7 @@ type lastSkb struct {
 func NewBuilder(o Options) *Builder {
 	return &Builder{
 		clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newNameCache(o),
-		owners: newOwnerNameCache(o), extras: extras{fields: o.SkbFields}, apps: newApps(),
+		owners: newOwnerNameCache(o), extras: extras{fields: o.SkbFields}, apps: newApps(o.NoApps),
 	}
 }
 

@@ -3,7 +3,7 @@ package spans
 import "strings"
 
 // keyNames is indexed by Key.
-var keyNames = nameKeys(conventionKeys(), packetKeys(), frameKeys(), netfilterKeys(), blockKeys())
+var keyNames = nameKeys(conventionKeys(), packetKeys(), frameKeys(), netfilterKeys(), blockKeys(), summaryKeys())
 
 // nameKeys joins the tables, and adds the keys of times by the names of stages and
 // waits.
@@ -21,6 +21,22 @@ func nameKeys(tables ...map[Key]string) (names [keyCount]string) {
 		names[waitKey(w)] = "otel_kprobe.wait." + word.Replace(w.String()) + ".duration_ns"
 	}
 	return names
+}
+
+// summaryKeys are about all that a span of an application caused.
+func summaryKeys() map[Key]string {
+	return map[Key]string{
+		KeySummaryPackets:      "otel_kprobe.summary.packets",
+		KeySummaryRequests:     "otel_kprobe.summary.requests",
+		KeySummaryBytes:        "otel_kprobe.summary.bytes",
+		KeySummaryTimeNs:       "otel_kprobe.summary.time_ns",
+		KeySummaryRetransmits:  "otel_kprobe.summary.retransmits",
+		KeySummaryDrops:        "otel_kprobe.summary.drops",
+		KeySummaryErrors:       "otel_kprobe.summary.errors",
+		KeySummarySlowestTrace: "otel_kprobe.summary.slowest.trace_id",
+		KeySummarySlowestNs:    "otel_kprobe.summary.slowest.duration_ns",
+		KeySummaryLeftOut:      "otel_kprobe.summary.links_left_out",
+	}
 }
 
 // conventionKeys are those of the semantic conventions.

@@ -129,6 +129,16 @@ const (
 	KeyAppTraceID
 	KeyAppSpanID
 	KeyAppSource
+	KeySummaryPackets
+	KeySummaryRequests
+	KeySummaryBytes
+	KeySummaryTimeNs
+	KeySummaryRetransmits
+	KeySummaryDrops
+	KeySummaryErrors
+	KeySummarySlowestTrace
+	KeySummarySlowestNs
+	KeySummaryLeftOut
 	KeyAppLeftOut
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
 	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey

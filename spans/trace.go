@@ -102,6 +102,9 @@ type Trace struct {
 	Evicted      bool
 	Incomplete   bool // frames are missing or times were made up
 	Correlated   bool // the root names a span of an application
+	// Summary marks the one span that Summaries make: ID is the application's trace,
+	// and the root's Parent the application's span.
+	Summary bool
 
 	owners  []event.Owner // copies of the journey's, by AtMonoNs
 	strings []string      // what list attributes refer to

@@ -28,8 +28,6 @@ type blockFlags struct {
 	histogramOnly bool
 	by            string
 	interval      time.Duration
-
-	correlate string
 }
 
 func (f *blockFlags) register(flags *pflag.FlagSet) {
@@ -42,7 +40,6 @@ func (f *blockFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.histogramOnly, "histogram-only", false, "count latencies in the kernel and export no requests: cheapest")
 	flags.StringVar(&f.by, "by", "", "a histogram for each device, op, cgroup or process")
 	flags.DurationVar(&f.interval, "interval", 0, "show the histogram each time this long has passed (default: at the end; with --histogram-only on a terminal each second)")
-	registerCorrelate(flags, &f.correlate)
 	f.run.register(flags)
 }
 
@@ -62,8 +59,6 @@ type blockSettings struct {
 	histogramOnly bool
 	by            blockio.By
 	interval      time.Duration
-
-	correlate string // correlateLink or correlateOff
 }
 
 // settings checks the flags. Every error is the user's to mend.
@@ -75,7 +70,6 @@ func (f *blockFlags) settings(getenv func(string) string) (blockSettings, error)
 		minLatency:    f.minLatency,
 		histogramOnly: f.histogramOnly,
 		interval:      f.interval,
-		correlate:     f.correlate,
 	}
 	for _, check := range []func(*blockSettings) error{
 		f.checkHistogram, f.checkDevices, f.checkSubmitter,
@@ -83,9 +77,6 @@ func (f *blockFlags) settings(getenv func(string) string) (blockSettings, error)
 		if err := check(&s); err != nil {
 			return s, err
 		}
-	}
-	if err := checkCorrelate(f.correlate); err != nil {
-		return s, err
 	}
 	if err := f.run.check(); err != nil {
 		return s, err
@@ -95,9 +86,6 @@ func (f *blockFlags) settings(getenv func(string) string) (blockSettings, error)
 		return s, err
 	}
 	if err := s.output.only.checkOfBlock(); err != nil {
-		return s, err
-	}
-	if err := s.output.only.checkCorrelate(f.correlate); err != nil {
 		return s, err
 	}
 	err = f.checkOnlyHistogram(&s)

@@ -51,7 +51,7 @@ func attachBlock(s blockSettings, logger *slog.Logger) (*attachedBlock, error) {
 	options := blockLoadOptions(s, kernel.ReadBlockSignatures(vmlinux))
 	options.Operations = operations
 	if options.Records {
-		options.Contexts = openContexts(s.correlate, logger)
+		options.Contexts = openContexts(s.output.correlate, logger)
 		defer func() { _ = options.Contexts.Close() }() // the programs keep it
 	}
 	objects, err := bpf.LoadBlock(options)

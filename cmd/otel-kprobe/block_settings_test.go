@@ -18,10 +18,8 @@ import (
 
 func TestBlockSettings(t *testing.T) {
 	defaults := blockSettings{
-		output: outputSettings{console: true, format: export.FormatTree},
+		output: outputSettings{console: true, format: export.FormatTree, correlate: correlateLink},
 		run:    runFlags{ringBytes: 16 << 20},
-
-		correlate: correlateLink,
 	}
 	self := strconv.Itoa(os.Getpid())
 	for _, c := range []struct {
@@ -38,7 +36,7 @@ func TestBlockSettings(t *testing.T) {
 			[]string{"--histogram-only", "--by", "process", "--interval", "1s"},
 			func(s *blockSettings) { s.histogramOnly, s.by, s.interval = true, blockio.ByProcess, time.Second },
 		},
-		{"correlation", []string{"--correlate", "off"}, func(s *blockSettings) { s.correlate = correlateOff }},
+		{"correlation", []string{"--correlate", "off"}, func(s *blockSettings) { s.output.correlate = correlateOff }},
 		{
 			"ends",
 			[]string{"--duration", "10s", "--limit-traces", "5"},
@@ -106,7 +104,7 @@ func TestBlockBadInput(t *testing.T) {
 			"read --histogram-only: it exports no requests, so --only would choose none; leave it out",
 		},
 		{"dropped requests", []string{"--only", "drops"}, "read --only: block requests are not dropped; use errors, slow=TIME or correlated"},
-		{"correlation", []string{"--correlate", "child"}, `read --correlate: "child" is neither link nor off`},
+		{"correlation", []string{"--correlate", "guess"}, `read --correlate: "guess" is none of link, child, off`},
 		{
 			"correlated without correlation",
 			[]string{"--correlate", "off", "--only", "correlated"},

@@ -15,19 +15,27 @@ import (
 const (
 	correlateOff  = "off"
 	correlateLink = "link"
+	// correlateChild adds summaries to correlateLink.
+	correlateChild = "child"
 )
 
-// registerCorrelate adds --correlate, which packets and block share.
+// registerCorrelate adds --correlate.
 func registerCorrelate(flags *pflag.FlagSet, correlate *string) {
-	flags.StringVar(correlate, "correlate", correlateLink, "how to show which span of an application caused something: link (a link to it, and its ids), or off")
+	flags.StringVar(correlate, "correlate", correlateLink, "how to show which span of an application caused something: link (a link to it, and its ids), child (a summary in its own trace as well), or off")
 }
 
 // checkCorrelate finds the user's mistakes.
-func checkCorrelate(correlate string) error {
-	if correlate != correlateOff && correlate != correlateLink {
-		return fmt.Errorf("read --correlate: %q is neither link nor off", correlate)
+func (s *outputSettings) checkCorrelate() error {
+	switch s.correlate {
+	case correlateLink, correlateChild:
+		return nil
+	case correlateOff:
+		if s.only.correlated {
+			return errors.New("read --only: with --correlate=off no trace is correlated; leave one of the two out")
+		}
+		return nil
 	}
-	return nil
+	return fmt.Errorf("read --correlate: %q is none of link, child, off", s.correlate)
 }
 
 // openContexts opens the map in which applications' spans are published, nil

@@ -66,7 +66,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 	functions := slices.Concat(selection.Functions, selection.Callees)
 	total := len(functions)
 	progress(0, total)
-	contexts := openContexts(s.correlate, logger)
+	contexts := openContexts(s.output.correlate, logger)
 	defer func() { _ = contexts.Close() }() // the programs keep it
 	programs, err := loadObjects(bpf.Options{
 		Kind:       backend.Kind(),

@@ -54,14 +54,6 @@ func (o onlyRules) checkOfBlock() error {
 	return nil
 }
 
-// checkCorrelate refuses what --correlate leaves nothing of.
-func (o onlyRules) checkCorrelate(correlate string) error {
-	if o.correlated && correlate == correlateOff {
-		return errors.New("read --only: with --correlate=off no trace is correlated; leave one of the two out")
-	}
-	return nil
-}
-
 // want says whether a trace is to be exported.
 func (o onlyRules) want(t *spans.Trace) bool {
 	root := t.Root()

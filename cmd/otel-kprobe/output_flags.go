@@ -22,6 +22,7 @@ type outputFlags struct {
 	only      []string
 	describe  bool
 	perLayer  bool
+	correlate string
 }
 
 // The names of the exporters, as --exporter takes them.
@@ -39,6 +40,7 @@ func (f *outputFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.output, "output", "", "write spans to this `FILE` as OTLP/JSON lines, which Jaeger's UI can upload")
 	flags.StringVar(&f.format, "format", string(export.FormatTree), "what the console shows: tree, lines or json")
 	flags.StringSliceVar(&f.only, "only", nil, "export only traces with one of these `RULES`, separated by commas: drops, errors (status Error), slow=TIME (at least that long), correlated (caused by a span of an application)")
+	registerCorrelate(flags, &f.correlate)
 	flags.BoolVar(&f.rawAddrs, "raw-addresses", false, "show kernel addresses as they are instead of hashed")
 }
 
@@ -58,17 +60,21 @@ type outputSettings struct {
 	only                onlyRules
 	describe            bool
 	perLayer            bool
-	disabled            bool // OTEL_SDK_DISABLED kept the spans from being sent
-	noSpans             bool // the run makes none, so no exporter for them is missed
+	correlate           string // one of the values of --correlate
+	disabled            bool   // OTEL_SDK_DISABLED kept the spans from being sent
+	noSpans             bool   // the run makes none, so no exporter for them is missed
 }
 
 // settings checks the flags. Every error is the user's to mend.
 func (f *outputFlags) settings(getenv func(string) string) (s outputSettings, err error) {
-	s = outputSettings{path: f.output, endpoint: f.otlp.url, rawAddresses: f.rawAddrs, describe: f.describe, perLayer: f.perLayer}
+	s = outputSettings{path: f.output, endpoint: f.otlp.url, rawAddresses: f.rawAddrs, describe: f.describe, perLayer: f.perLayer, correlate: f.correlate}
 	if s.format, err = export.ParseFormat(f.format); err != nil {
 		return s, fmt.Errorf("read --format: %w", err)
 	}
 	if s.only, err = parseOnly(f.only); err != nil {
+		return s, err
+	}
+	if err := s.checkCorrelate(); err != nil {
 		return s, err
 	}
 	names, err := f.names(getenv)

@@ -31,7 +31,6 @@ type packetsFlags struct {
 	tunnel    string
 	backend   string
 	entryOnly bool
-	correlate string
 	programs  programFlags
 }
 
@@ -50,7 +49,6 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tunnel, "filter-tunnel", "", "follow only packets in a tunnel (vxlan, geneve, ipip, gre) that carry what this pcap `EXPRESSION` matches")
 	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
 	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
-	registerCorrelate(flags, &f.correlate)
 	f.extras.register(flags)
 	f.programs.register(flags)
 	f.run.register(flags)
@@ -75,7 +73,6 @@ type packetsSettings struct {
 	owner     bpf.OwnerFilter
 	backend   string // "auto" or the name of a probe.Backend
 	entryOnly bool
-	correlate string // correlateLink or correlateOff
 	programs  programFlags
 }
 
@@ -89,7 +86,6 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		ifname:    f.ifname,
 		backend:   f.backend,
 		entryOnly: f.entryOnly,
-		correlate: f.correlate,
 		programs:  f.programs,
 	}
 	for _, check := range []func(*packetsSettings) error{
@@ -102,9 +98,6 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 	if err := f.programs.check(f.entryOnly); err != nil {
 		return s, err
 	}
-	if err := checkCorrelate(f.correlate); err != nil {
-		return s, err
-	}
 	if err := f.run.check(); err != nil {
 		return s, err
 	}
@@ -112,10 +105,8 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 	if s.extras, err = f.extras.settings(); err != nil {
 		return s, err
 	}
-	if s.output, err = f.output.settings(getenv); err != nil {
-		return s, err
-	}
-	return s, s.output.only.checkCorrelate(f.correlate)
+	s.output, err = f.output.settings(getenv)
+	return s, err
 }
 
 func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {

@@ -19,6 +19,8 @@ type pipeline struct {
 	blocks    *blockio.Tracker
 	requests  *spans.RequestBuilder
 	exporters []namedExporter
+	// summaries are made of exported traces with --correlate=child, nil otherwise.
+	summaries *spans.Summaries
 	// observe is told of each request before it is exported, with its trace, and
 	// whether that is going to be; nil is allowed.
 	observe func(r *blockio.Request, t *spans.Trace, exported bool)
@@ -31,6 +33,7 @@ type pipeline struct {
 	traces    uint64
 	spans     uint64
 	waits     uint64 // spans among them
+	summed    uint64 // spans among them that are summaries
 	// passedOver counts traces that only does not want, and framesPassedOver their frames.
 	passedOver, framesPassedOver uint64
 	frames                       uint64
@@ -69,6 +72,7 @@ type pipelineOptions struct {
 	tracker      journey.Options
 	block        blockio.Options
 	only         onlyRules
+	correlate    string // one of the values of --correlate
 	limit        uint64
 	exporters    []namedExporter
 }
@@ -83,6 +87,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 			RawAddresses: o.rawAddresses,
 			Describe:     o.describe,
 			SkbFields:    o.skbFields,
+			NoApps:       o.correlate == correlateOff,
 		}),
 		requests: spans.NewRequestBuilder(spans.BlockOptions{
 			Names:           o.blockNames,
@@ -90,6 +95,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 			Seed:            o.seed,
 			RawAddresses:    o.rawAddresses,
 			StatusBefore610: o.statusBefore610,
+			NoApps:          o.correlate == correlateOff,
 		}),
 		exporters: o.exporters,
 		noteOwner: o.noteOwner,
@@ -97,6 +103,9 @@ func newPipeline(o pipelineOptions) *pipeline {
 		limit:     o.limit,
 	}
 	p.built = p.emitTrace
+	if o.correlate == correlateChild {
+		p.summaries = spans.NewSummaries(spans.SummaryOptions{Seed: o.seed}, p.exportSummary)
+	}
 	p.tracker = journey.NewTracker(o.tracker, p.emit)
 	p.blocks = blockio.NewTracker(o.block, p.emitRequest)
 	return p
@@ -146,6 +155,18 @@ func (p *pipeline) export(trace *spans.Trace) {
 	for _, e := range p.exporters {
 		e.Export(trace)
 	}
+	if p.summaries != nil {
+		p.summaries.Add(trace)
+	}
+}
+
+// exportSummary exports what a span of an application caused.
+func (p *pipeline) exportSummary(summary *spans.Trace) {
+	p.spans++
+	p.summed++
+	for _, e := range p.exporters {
+		e.Export(summary)
+	}
 }
 
 // record takes one record of the ring buffer.
@@ -177,12 +198,18 @@ func (p *pipeline) record(raw []byte) {
 func (p *pipeline) advance(nowMonoNs uint64) {
 	p.tracker.Advance(nowMonoNs)
 	p.blocks.Advance(nowMonoNs)
+	if p.summaries != nil {
+		p.summaries.Advance(nowMonoNs)
+	}
 }
 
 // closeAll ends what is still open, as unfinished.
 func (p *pipeline) closeAll(nowMonoNs uint64) {
 	p.tracker.CloseAll(nowMonoNs)
 	p.blocks.CloseAll(nowMonoNs)
+	if p.summaries != nil {
+		p.summaries.CloseAll()
+	}
 }
 
 // reached is true when the limit of traces has been exported.

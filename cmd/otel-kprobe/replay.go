@@ -113,6 +113,7 @@ func (r *replay) run(ctx context.Context) (err error) {
 		tracker:      header.Tracker,
 		block:        header.Block,
 		only:         r.output.only,
+		correlate:    r.output.correlate,
 		limit:        r.limit,
 		exporters:    out.exporters,
 	})

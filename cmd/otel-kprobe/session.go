@@ -109,6 +109,7 @@ func (s *session) connect(ring *ebpf.Map, names func(*recording.Writer) pipeline
 		tracker:       trackerOptions(),
 		block:         blockOptions(),
 		only:          s.output.only,
+		correlate:     s.output.correlate,
 		limit:         s.run.limit,
 		exporters:     s.out.exporters,
 	})

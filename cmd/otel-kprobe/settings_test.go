@@ -22,7 +22,7 @@ func lookup(env map[string]string) func(string) string {
 // Where spans go, by flag before environment before default.
 func TestOutputSettings(t *testing.T) {
 	type env = map[string]string
-	tree := outputSettings{format: export.FormatTree}
+	tree := outputSettings{format: export.FormatTree, correlate: correlateLink}
 	with := func(change func(*outputSettings)) outputSettings {
 		s := tree
 		change(&s)
@@ -37,9 +37,10 @@ func TestOutputSettings(t *testing.T) {
 		want outputSettings
 	}{
 		{name: "default", want: console},
-		{name: "format", args: []string{"--format", "json"}, want: outputSettings{console: true, format: export.FormatJSON}},
-		{name: "only", args: []string{"--only", "drops"}, want: outputSettings{console: true, format: export.FormatTree, only: onlyRules{drops: true}}},
-		{name: "raw addresses", args: []string{"--raw-addresses"}, want: outputSettings{console: true, format: export.FormatTree, rawAddresses: true}},
+		{name: "format", args: []string{"--format", "json"}, want: with(func(s *outputSettings) { s.console, s.format = true, export.FormatJSON })},
+		{name: "child", args: []string{"--correlate", "child"}, want: with(func(s *outputSettings) { s.console, s.correlate = true, correlateChild })},
+		{name: "only", args: []string{"--only", "drops"}, want: with(func(s *outputSettings) { s.console, s.only = true, onlyRules{drops: true} })},
+		{name: "raw addresses", args: []string{"--raw-addresses"}, want: with(func(s *outputSettings) { s.console, s.rawAddresses = true, true })},
 		{name: "otlp", args: []string{"--otlp"}, want: otlp},
 		{name: "layers", args: []string{"--otlp", "--services-per-layer"}, want: with(func(s *outputSettings) { s.otlp, s.perLayer = true, true })},
 		{name: "otlp host", args: []string{"--otlp=collector"}, want: with(func(s *outputSettings) { s.otlp, s.endpoint = true, "http://collector:4317" })},
@@ -180,8 +181,8 @@ func TestNowhere(t *testing.T) {
 
 func TestPacketsSettings(t *testing.T) {
 	defaults := packetsSettings{
-		output:  outputSettings{console: true, format: export.FormatTree},
-		backend: "auto", correlate: correlateLink, run: runFlags{ringBytes: 16 << 20},
+		output:  outputSettings{console: true, format: export.FormatTree, correlate: correlateLink},
+		backend: "auto", run: runFlags{ringBytes: 16 << 20},
 	}
 	self := strconv.Itoa(os.Getpid())
 	for _, c := range []struct {

@@ -80,6 +80,7 @@ func (p *pipeline) summary() export.Summary {
 		Traces: p.traces,
 		Spans:  p.spans,
 		Waits:  p.waits,
+		Summed: p.summed,
 
 		PassedOver:       p.passedOver,
 		FramesPassedOver: p.framesPassedOver,

@@ -12,7 +12,7 @@ import (
 // members, in this order; those marked * are left out when they have no value:
 //
 //	trace_id, span_id    hexadecimal
-//	parent_span_id*      hexadecimal; the root has none
+//	parent_span_id*      hexadecimal; the root has none; of a summary the application's span
 //	name                 of the function; of the root: "packet tx icmp", "block write"
 //	depth                0 for the root, 1 for the spans below it …
 //	start_unix_ns        CLOCK_REALTIME
@@ -37,7 +37,7 @@ func (jsonLines) appendTrace(dst []byte, t *spans.Trace) []byte {
 func appendJSONSpan(dst []byte, t *spans.Trace, s *spans.Span) []byte {
 	dst = hex.AppendEncode(append(dst, `{"trace_id":"`...), t.ID[:])
 	dst = hex.AppendEncode(append(dst, `","span_id":"`...), s.ID[:])
-	if s.ParentIndex >= 0 {
+	if s.ParentIndex >= 0 || t.Summary {
 		dst = hex.AppendEncode(append(dst, `","parent_span_id":"`...), s.Parent[:])
 	}
 	dst = appendJSONString(append(dst, `","name":`...), s.Name)

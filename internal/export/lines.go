@@ -27,6 +27,9 @@ type lines struct {
 func newLines(o ConsoleOptions) *lines { return &lines{o: o, micro: signsFor(o.ASCII).micro} }
 
 func (w *lines) appendTrace(dst []byte, t *spans.Trace) []byte {
+	if t.Summary {
+		return dst // a table of frames, or of requests, has no line for it
+	}
 	if !w.begun || w.block != t.Block {
 		w.begun, w.block = true, t.Block
 		if t.Block {

@@ -26,7 +26,8 @@ type Summary struct {
 	// PassedOver counts traces that --only did not want, FramesPassedOver their frames.
 	PassedOver       uint64 `json:"traces_passed_over,omitempty"`
 	FramesPassedOver uint64 `json:"frames_passed_over,omitempty"`
-	Waits            uint64 `json:"waits"` // spans among them that are a packet's wait: of no frame, and no root
+	Waits            uint64 `json:"waits"`               // spans among them that are a packet's wait: of no frame, and no root
+	Summed           uint64 `json:"summaries,omitempty"` // spans among them that summarize what an application's span caused
 	// KernelLost is what the kernel side could not send or follow, by counter.
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    TrackerSummary    `json:"tracker"`

@@ -33,7 +33,10 @@ func (w *tree) appendTrace(dst []byte, t *spans.Trace) []byte {
 		return dst
 	}
 	width := w.o.Width()
-	if t.Block {
+	switch {
+	case t.Summary:
+		return w.appendSummary(dst, t, width)
+	case t.Block:
 		return w.appendBlockTrace(dst, t, width)
 	}
 	w.survey(t)

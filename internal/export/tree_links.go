@@ -1,7 +1,6 @@
 package export
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,14 +65,4 @@ func appendLink(dst []byte, root *spans.Span, kind string) []byte {
 		dst = strconv.AppendInt(append(dst, ' '), int64(count), 10)
 	}
 	return dst
-}
-
-// appendApp appends the span of the application that the root names, as "app
-// TRACE/SPAN": short enough for a narrow terminal.
-func appendApp(dst []byte, root *spans.Span) []byte {
-	trace, span := attr(root, spans.KeyAppTraceID), attr(root, spans.KeyAppSpanID)
-	if trace == nil || span == nil {
-		return dst
-	}
-	return fmt.Appendf(dst, "app %s/%016x", trace.Str, uint64(span.Int))
 }
