@@ -40,21 +40,14 @@ func TestLinksOfJaegersPage(t *testing.T) {
 	binary := binaryUnderTest(t)
 	s := startStack(t)
 	patterns := readLinkPatterns(t)
-	sendAppSpan(t, s.collector.GRPC)
 	sent := replayTo(t, binary, s.collector.GRPC, recordedRequest)
+	from, to := timesOf(sent)
+	sendAppSpan(t, s.collector.GRPC, from, to)
 	s.inJaeger(t, "otel-kprobe", sent)
 
 	var want []string
-	var from, to time.Time
 	for i := range sent {
 		span := &sent[i]
-		at := time.Unix(0, int64(span.StartUnixNs))
-		if from.IsZero() || at.Before(from) {
-			from = at
-		}
-		if at.After(to) {
-			to = at
-		}
 		if span.Attributes["otel_kprobe.app.trace_id"] == nil {
 			continue
 		}
@@ -78,6 +71,52 @@ func TestLinksOfJaegersPage(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, found); page.Path != "/search" || diff != "" {
 		t.Errorf("%s finds (-want +got):\n%s", page, diff)
+	}
+}
+
+// TestSummariesInJaeger replays with --correlate=child and expects in the application's
+// trace, besides its span, what that sent and what it read.
+func TestSummariesInJaeger(t *testing.T) {
+	binary := binaryUnderTest(t)
+	s := startStack(t)
+	packets := map[string]int64{}
+	sent := replayTo(t, binary, s.collector.GRPC, recordedRequest, "--correlate", "child")
+	from, to := timesOf(sent)
+	sendAppSpan(t, s.collector.GRPC, from, to)
+	for _, span := range sent {
+		if span.TraceID != appTraceID {
+			continue
+		}
+		packets[span.Name], _ = span.Attributes["otel_kprobe.summary.packets"].(int64)
+		if span.ParentSpanID != appSpanID || len(span.Links) != int(packets[span.Name]) {
+			t.Errorf("%s is below %q with %d links", span.Name, span.ParentSpanID, len(span.Links))
+		}
+	}
+	// The connection's first packet and the request; the answer.
+	if diff := cmp.Diff(map[string]int64{"packets sent": 2, "packets read": 1}, packets); diff != "" {
+		t.Errorf("summaries (-want +got):\n%s", diff)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := s.client.AwaitTrace(ctx, appTraceID, 1+len(packets)); err != nil {
+		t.Fatal(err)
+	}
+	trace, err := s.client.PageTrace(ctx, appTraceID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var children []string
+	for _, span := range trace.Spans {
+		if len(span.Warnings) > 0 {
+			t.Errorf("Jaeger warns of %s: %q", span.OperationName, span.Warnings)
+		}
+		if parent, ok := span.Parent(); ok && parent.SpanID == appSpanID {
+			children = append(children, span.OperationName)
+		}
+	}
+	slices.Sort(children)
+	if diff := cmp.Diff([]string{"packets read", "packets sent"}, children); diff != "" || len(trace.Spans) != 1+len(children) {
+		t.Errorf("the application's trace has %d spans, below its own (-want +got):\n%s", len(trace.Spans), diff)
 	}
 }
 
@@ -115,8 +154,21 @@ type appIDs struct {
 func (i appIDs) NewIDs(context.Context) (trace.TraceID, trace.SpanID)       { return i.trace, i.span }
 func (i appIDs) NewSpanID(context.Context, trace.TraceID) (id trace.SpanID) { return i.span }
 
+// timesOf are the earliest start and the latest end of spans.
+func timesOf(sent []Span) (from, to time.Time) {
+	for i := range sent {
+		if at := time.Unix(0, int64(sent[i].StartUnixNs)); from.IsZero() || at.Before(from) {
+			from = at
+		}
+		if at := time.Unix(0, int64(sent[i].EndUnixNs)); at.After(to) {
+			to = at
+		}
+	}
+	return from, to
+}
+
 // sendAppSpan sends the application's trace, of one span.
-func sendAppSpan(t *testing.T, endpoint string) {
+func sendAppSpan(t *testing.T, endpoint string, from, to time.Time) {
 	t.Helper()
 	var ids appIDs
 	var err error
@@ -132,8 +184,8 @@ func sendAppSpan(t *testing.T, endpoint string) {
 		t.Fatal(err)
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(exporter), sdktrace.WithIDGenerator(ids))
-	_, span := provider.Tracer("app").Start(ctx, "GET /")
-	span.End()
+	_, span := provider.Tracer("app").Start(ctx, "GET /", trace.WithTimestamp(from))
+	span.End(trace.WithTimestamp(to))
 	if err := provider.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}

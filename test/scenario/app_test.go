@@ -4,11 +4,14 @@ package scenario
 
 import (
 	"cmp"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/otel-kprobe/otel-kprobe/test/e2e"
 )
 
 // appHeaders is how long IP and TCP headers are together on Linux: with timestamps.
@@ -44,6 +47,7 @@ func TestApplicationSpans(t *testing.T) {
 	})
 	t.Run("datagrams", func(t *testing.T) { checkAppDatagrams(t, all) })
 	t.Run("replay", func(t *testing.T) { checkReplayedBytes(t, o) })
+	t.Run("child", func(t *testing.T) { checkAppSummaries(t, contexts) })
 	t.Run("off", func(t *testing.T) { checkNoApps(t, contexts) })
 }
 
@@ -176,4 +180,40 @@ func checkNoApps(t *testing.T, c appContexts) {
 			t.Errorf("%s is tied to spans %v and %v", j, j.sent, j.read)
 		}
 	}
+}
+
+// checkAppSummaries expects a summary of what each thread did in its span, as a child
+// of that span.
+func checkAppSummaries(t *testing.T, c appContexts) {
+	t.Helper()
+	tr := start(t, "--correlate", "child", "--record", "DIR/recording",
+		"--filter-func", few+"|skb_consume_udp|skb_copy_datagram_iter", fmt.Sprintf("udp port %d", portAppUDP))
+	appDatagrams(t, c)
+	o := tr.stop(t)
+	checkSums(t, o, "file")
+	traces, err := e2e.ReadTracesFile(o.output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]int64{}
+	for _, s := range e2e.Flatten(traces) {
+		if s.TraceID != hex.EncodeToString(appTrace[:]) {
+			continue
+		}
+		packets, _ := s.Attributes["otel_kprobe.summary.packets"].(int64)
+		found[s.Name+" in "+s.ParentSpanID] += packets
+		if len(s.Links) != int(packets) {
+			t.Errorf("%s has %d links to %d packets", s.Name, len(s.Links), packets)
+		}
+	}
+	// The answer to the datagram is read in the span, too.
+	span := fmt.Sprintf(" in %016x", appDatagram)
+	want := map[string]int64{"packets sent" + span: 1, "packets read" + span: 1}
+	if diff := gocmp.Diff(want, found); diff != "" {
+		t.Errorf("summaries (-want +got):\n%s", diff)
+	}
+	if o.summary.Summaries != uint64(len(want)) {
+		t.Errorf("the closing summary tells of %d, want %d", o.summary.Summaries, len(want))
+	}
+	checkReplayedBytes(t, o, "--correlate", "child")
 }

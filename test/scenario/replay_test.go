@@ -22,8 +22,9 @@ func checkReplay(t *testing.T, tr *traffic) {
 }
 
 // checkReplayedBytes is the first half of checkReplay. It returns the path of a copy
-// of the recording that everybody may read.
-func checkReplayedBytes(t *testing.T, tr *outcome) string {
+// of the recording that everybody may read. flags are those of the live run that
+// change its spans.
+func checkReplayedBytes(t *testing.T, tr *outcome, flags ...string) string {
 	t.Helper()
 	live, err := os.ReadFile(tr.output())
 	if err != nil {
@@ -36,7 +37,8 @@ func checkReplayedBytes(t *testing.T, tr *outcome) string {
 	}
 	for _, name := range []string{"first", "second"} {
 		path := filepath.Join(dir, name)
-		o := runAs(t, nobody, "replay", "--exporter", "file", "--output", path, recording)
+		args := append([]string{"replay", "--exporter", "file", "--output", path}, flags...)
+		o := runAs(t, nobody, append(args, recording)...)
 		if o.exit != 0 {
 			t.Fatalf("replay: exit status %d\n%s", o.exit, o.stderr)
 		}

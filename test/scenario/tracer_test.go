@@ -72,6 +72,7 @@ type summary struct {
 	Traces    uint64  `json:"traces"`
 	Spans     uint64  `json:"spans"`
 	Waits     uint64  `json:"waits"`
+	Summaries uint64  `json:"summaries"`
 
 	PassedOver       uint64 `json:"traces_passed_over"`
 	FramesPassedOver uint64 `json:"frames_passed_over"`
