@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/otel-kprobe/otel-kprobe/internal/blockio"
 	"github.com/otel-kprobe/otel-kprobe/internal/event"
 )
 
@@ -151,5 +152,35 @@ func TestSummariesAreBounded(t *testing.T) {
 	}
 	if total != packets+1 || len(sink.found) != 4 {
 		t.Errorf("%d packets in %d summaries, want %d, of which one was made for its age", total, len(sink.found), packets+1)
+	}
+}
+
+// TestSummariesOfRequests expects reads and writes of a span, failed ones among them,
+// in one summary.
+func TestSummariesOfRequests(t *testing.T) {
+	b := testRequestBuilder()
+	s, sink := newSummaries(t, SummaryOptions{})
+	var bytes, took int64
+	for i, r := range []*blockio.Request{plainRead(), mediumError()} {
+		r.ID, r.App = uint64(i)+1, appOf(7)
+		tr := b.Build(r)
+		sink.begin = min(sink.begin, tr.EnterMonoNs)
+		bytes += int64(r.Bytes)
+		took += int64(tr.Root().ExitMonoNs - tr.Root().EnterMonoNs)
+		s.Add(tr)
+	}
+	s.CloseAll()
+	if len(sink.found) != 1 {
+		t.Fatalf("%+v, want one summary", sink.found)
+	}
+	got := sink.found[0]
+	delete(got.Attributes, "otel_kprobe.summary.slowest.duration_ns")
+	got.FromNs, got.ToNs = 0, 0
+	want := summed{Name: "block requests", App: 7, Links: 2, Attributes: map[string]int64{
+		"otel_kprobe.summary.requests": 2, "otel_kprobe.summary.bytes": bytes,
+		"otel_kprobe.summary.time_ns": took, "otel_kprobe.summary.errors": 1,
+	}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("summary (-want +got):\n%s", diff)
 	}
 }
