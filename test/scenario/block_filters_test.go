@@ -144,7 +144,7 @@ func TestBlockBadInput(t *testing.T) {
 		{"latency", []string{"--min-latency", "soon"}, 2, "--min-latency"},
 		{"key", []string{"--histogram-only", "--by", "colour"}, 2, "colour"},
 		{"interval", []string{"--interval", "-1s"}, 2, "--interval"},
-		{"correlation", []string{"--correlate", "child"}, 2, "--correlate"},
+		{"correlation", []string{"--correlate", "guess"}, 2, "--correlate"},
 		{"flag", []string{"--devcie", "nvme0n1"}, 2, "--devcie"},
 		{"output", []string{"--exporter", "file", "--output", "/no/such/dir/spans"}, 2, "/no/such/dir/spans"},
 	}
