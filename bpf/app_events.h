@@ -108,31 +108,31 @@ __noinline int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end)
 }
 
 /*
- * A followed skb shows a socket, which a thread used last. What the socket did not send
- * says nothing here. An acknowledgement may be sent for another span than the thread is
- * in by now, so of TCP without data only a connection's first packet counts.
+ * A followed packet, from its network header at ip to behind, shows a socket, which a
+ * thread used last. What the socket did not send says nothing here. An acknowledgement
+ * may be sent for another span than the thread is in by now, so of TCP without data
+ * only a connection's first packet counts.
  */
-__noinline int tell_sender(u64 journey, u64 skb, u64 sock)
+__noinline int tell_sender(u64 journey, u64 skb, u64 sock, u64 ip, u64 behind)
 {
-	struct sk_buff *packet = (void *)skb;
+	/* A program sends no extension headers before TCP and UDP. */
+	u32 is_ip4 = ip && read_u8(ip) >> 4 == 4;
+	u8 protocol = ip ? read_u8(ip + (is_ip4 ? 9 : 6)) : 0;
+	u64 at = ip + (is_ip4 ? (read_u8(ip) & 15) * 4 : sizeof(struct ip6_header));
 	union transport_header header = {};
 	struct socket_owner *owner;
-	u32 protocol, begin, bytes;
-	u64 at;
+	u32 begin, bytes;
 
 	sock = full_sock(sock);
-	if (!sock || is_kernel_sock(sock))
+	if (!ip || !sock || is_kernel_sock(sock))
 		return 0;
-	protocol = BPF_CORE_READ((struct sock *)sock, sk_protocol);
-	at = (u64)BPF_CORE_READ(packet, head) + BPF_CORE_READ(packet, transport_header);
 	bpf_probe_read_kernel(&header, sizeof(header), (void *)at);
 	if ((protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP) &&
 	    bpf_ntohs(header.tcp.source) != BPF_CORE_READ((struct sock *)sock, __sk_common.skc_num))
 		return 0;
 	if (protocol == PROTOCOL_TCP) {
 		begin = bpf_ntohl(header.tcp.seq);
-		bytes = (u64)BPF_CORE_READ(packet, data) + BPF_CORE_READ(packet, len) - at -
-			(header.tcp.offset >> 4) * 4;
+		bytes = behind - at - (header.tcp.offset >> 4) * 4;
 		if (bytes)
 			return tell_writes(sock, journey, skb, begin, begin + bytes);
 		if ((header.tcp.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)

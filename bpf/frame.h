@@ -133,7 +133,7 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	tid = bpf_get_current_pid_tgid();
 	refresh_facts(cpu, state, &view, skb, tid);
 	if (refresh_owner(state, skb, sock_of(ctx, mode, view.sock)))
-		tell_sender(state->journey, skb, state->sock);
+		tell_sender(state->journey, skb, state->sock, network_header_of(&view), view.data + view.len);
 	refresh_conntrack(state, view.nfct, skb);
 	if (settings.correlate && mode & MODE_READS)
 		tell_thread(state->journey, skb, APP_READS);

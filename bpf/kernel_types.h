@@ -73,7 +73,6 @@ struct sock_cgroup_data {
 struct sock {
 	struct sock_common __sk_common;
 	unsigned char sk_kern_sock : 1;
-	u16 sk_protocol;
 	struct sock_cgroup_data sk_cgrp_data;
 };
 
