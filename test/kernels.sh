@@ -14,7 +14,7 @@ usage: kernels.sh [--suite NAME]… [--run RE] [KERNEL]…
   KERNEL        $(test/vm/images.sh list | tr '\n' ' ')(default: all of them)
 
 It tests bin/otel-kprobe, or what OTEL_KPROBE_BIN names, on as many machines at a
-time as there are processors, or as OTEL_KPROBE_VMS says. OTEL_KPROBE_BULK=10m makes
+time as processors and memory allow, or as OTEL_KPROBE_VMS says. OTEL_KPROBE_BULK=10m makes
 TestBulk send for so long, 20m at most.
 USAGE
 }
@@ -110,8 +110,10 @@ start() {
 	) &
 }
 
-# An emulated machine occupies one processor of the host.
-machines=${OTEL_KPROBE_VMS:-$(nproc)}
+# An emulated machine occupies one processor of the host, and 3 GB of its memory.
+in_memory=$(awk '/^MemAvailable:/ { print int($2 / 3000000) }' /proc/meminfo)
+machines=${OTEL_KPROBE_VMS:-$((in_memory < $(nproc) ? in_memory : $(nproc)))}
+[[ $machines -ge 1 ]] || machines=1
 started=()
 in_one_boot=()
 for suite in bpf filter scenario; do
