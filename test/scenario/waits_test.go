@@ -9,7 +9,7 @@ import (
 
 const (
 	netemDelayNs = 20_000_000
-	netemPings   = 9
+	netemPings   = 20
 	// netemShare is by how much the shortest wait may exceed the delay: the timer,
 	// the softirq and our own handlers come on top. An emulated processor that the
 	// host takes away makes others longer, by milliseconds.
