@@ -256,9 +256,9 @@ struct owner_record {
 
 /* What struct app_record tells; its byte what. */
 enum app_what {
-	APP_WRITES = 1,  /* the packet carries bytes of this write */
-	APP_SENDS = 2, /* the current thread, which sends the packet, is in this span */
-	APP_READS = 3, /* the current thread, which reads the packet's data, is in this span */
+	APP_WRITES = 1, /* the packet carries bytes of this write */
+	APP_SENDS = 2,  /* the current thread, which sends the packet, is in this span */
+	APP_READS = 3,  /* the current thread, which reads the packet's data, is in this span */
 };
 
 /* What a program did, and in which span of its own, with a tracked skb. */

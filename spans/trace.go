@@ -76,7 +76,7 @@ type Trace struct {
 	Last        int32         // index in Facts of the last with a tuple (else the last), -1 without
 	Direction   Direction
 	Protocol    string // "icmp", "tcp", "udp" …, "ip proto 42", "ethertype 0x88cc"; "" unknown
-	EnterMonoNs uint64 // CLOCK_MONOTONIC of the first entry
+	EnterMonoNs uint64 // CLOCK_MONOTONIC of the first entry; where a wait in a TCP socket is known, of that's begin
 	ExitMonoNs  uint64 // CLOCK_MONOTONIC of the last return
 	OffsetNs    int64  // CLOCK_REALTIME − CLOCK_MONOTONIC used for every time of this trace
 

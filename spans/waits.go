@@ -140,14 +140,15 @@ func writtenMonoNs(j *journey.Journey) uint64 {
 		return 0
 	}
 	for i := range j.Links {
-		if j.Links[i].Journey == j.ID && j.Links[i].What != event.LinkMerged {
+		l := &j.Links[i]
+		if l.Journey == j.ID && (l.What == event.LinkDerived || l.What == event.LinkRetransmitted) {
 			return 0
 		}
 	}
 	for i := range j.Apps {
 		// Sequence numbers wrap.
-		if c := &j.Apps[i]; c.What == event.AppWrites && int32(c.Seq-j.Facts[0].TCPSeq) <= 0 {
-			return c.WriteMonoNs
+		if a := &j.Apps[i]; a.What == event.AppWrites && int32(a.Seq-j.Facts[0].TCPSeq) <= 0 {
+			return a.WriteMonoNs
 		}
 	}
 	return 0

@@ -177,6 +177,8 @@ func TestWriteWait(t *testing.T) {
 	again.Links = []event.Link{{What: event.LinkRetransmitted, Journey: again.ID, Other: 3, Number: 1}}
 	whole := written(k, map[int32]uint64{0: 4000})
 	whole.Links = []event.Link{{What: event.LinkDerived, Journey: 3, Other: whole.ID, Skb: cut.skb}}
+	chained := written(k, map[int32]uint64{0: 4000})
+	chained.Links = []event.Link{{What: event.LinkChained, Journey: chained.ID, Other: 3, Skb: chained.skb}}
 	for _, c := range []struct {
 		name string
 		j    *testJourney
@@ -189,6 +191,7 @@ func TestWriteWait(t *testing.T) {
 		{"a segment", cut, nil},
 		{"cut into segments", whole, []uint64{4000}},
 		{"sent again", again, nil},
+		{"chained to another one where it is received", chained, []uint64{4000}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			waits, ns := waitsOf(t, c.j)

@@ -15,7 +15,7 @@ type onlyRules struct {
 	drops  bool   // an skb of the packet was dropped
 	errors bool   // the root has status Error
 	slow   bool   // it took at least slowNs
-	slowNs uint64 // from the first entry to the last return; of a request from issue to completion
+	slowNs uint64 // as long as the root; of a request from issue to completion
 
 	correlated bool // the root names a span of an application
 }
