@@ -12,6 +12,12 @@ const (
 	AppSends AppWhat = 2
 	// AppReads: its thread got the packet's data at AtMonoNs.
 	AppReads AppWhat = 3
+	// AppRequests: the packet is of a request that names the span, sent by whoever
+	// made the request. User space's own, by what packets of the connection say.
+	AppRequests AppWhat = 4
+	// AppAnswers: the packet is of the answer to such a request, or acknowledges
+	// it. User space's own.
+	AppAnswers AppWhat = 5
 )
 
 // App is what an application did with a tracked skb, and in which span of its own.
@@ -26,4 +32,5 @@ type App struct {
 	CPU         uint16
 	Source      AppSource // who told Context; 0: nobody, and the thread may still have been in a span
 	What        AppWhat
+	Flags       AppFlags // of Context
 }

@@ -60,9 +60,11 @@ type Block struct {
 	CPU            uint16 // that saw it complete
 	Flags          BlockFlags
 	Comm           [16]byte // of the thread that submitted it, NUL-terminated
-	// App is the span of its application that the thread was in when it submitted
-	// (AppThread); none for write-back.
-	App AppContext
+	// App is the span of its application that the thread was in when it submitted,
+	// none for write-back.
+	App       AppContext
+	AppSource AppSource // who told App
+	AppFlags  AppFlags
 }
 
 // blockOperationBits is REQ_OP_BITS of include/linux/blk_types.h.

@@ -30,6 +30,7 @@ const (
 	KindOwner     Kind = 13 // the socket of a tracked skb became known, with its owner
 	KindLink      Kind = 14 // two packets have to do with one another
 	KindApp       Kind = 15 // what an application did with a tracked skb
+	KindPayload   Kind = 16 // the first bytes of a TCP packet that may tell a request
 )
 
 // OfBlock says whether events of the kind are of the block layer.
@@ -52,11 +53,12 @@ type Event struct {
 	App       App
 	Conntrack Conntrack
 	Rule      Rule
+	Payload   Payload
 }
 
 // Journey gives the id of the journey that the event is of, and the event's time:
-// of a frame its return. ok is false for events of the block layer, and for links,
-// which are of two journeys.
+// of a frame its return. ok is false for events of the block layer, for links, which
+// are of two journeys, and for payloads, which tell something of a connection.
 func (ev *Event) Journey() (id, monoNs uint64, ok bool) {
 	switch ev.Kind {
 	case KindFrame:
