@@ -82,7 +82,7 @@ func parseHead(b []byte, k keeper) message {
 		n := bytes.IndexByte(b[at:], '\n')
 		if n < 0 {
 			h.partial(b[at:], at == 0)
-			h.m.state, h.m.open = stateIncomplete, true
+			h.m.state, h.m.open, h.m.length = stateIncomplete, true, uint32(len(b))
 			return h.m
 		}
 		line := b[at : at+n]
@@ -213,9 +213,10 @@ func (h *headParser) partialRequestLine(line []byte) {
 
 // end is called at the empty line, with the length of the head.
 func (h *headParser) end(length uint32) {
-	h.m.state = stateComplete
-	h.m.length = length + h.contentLength // each is far below maxDistance
-	h.m.open = h.unknownLength
+	h.m.state, h.m.length, h.m.open = stateComplete, length, h.unknownLength
+	if !h.m.open {
+		h.m.length += h.contentLength // which is below maxDistance
+	}
 	h.m.opaque = h.connect || h.upgrade
 }
 

@@ -28,7 +28,7 @@ const (
 // message is what the bytes of a request tell.
 type message struct {
 	context      event.AppContext // of the first traceparent, when valid
-	length       uint32           // of the request, nothing when open
+	length       uint32           // of the request; when open, of its head
 	state        state
 	flags        event.AppFlags
 	valid        bool

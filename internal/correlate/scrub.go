@@ -8,8 +8,13 @@ type neededBytes [event.MaxPayloadBytes / 64]uint64
 
 // add adds a range; what lies outside of the payload, in a packet before it, is left out.
 func (n *neededBytes) add(from, to int) {
-	for i := max(from, 0); i < min(to, event.MaxPayloadBytes); i++ {
-		n[i/64] |= 1 << (i % 64)
+	to = min(to, event.MaxPayloadBytes)
+	for i := max(from, 0); i < to; i = (i/64 + 1) * 64 {
+		mask := ^uint64(0) << (i % 64)
+		if left := to - i/64*64; left < 64 {
+			mask &= 1<<left - 1
+		}
+		n[i/64] |= mask
 	}
 }
 

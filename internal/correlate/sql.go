@@ -101,20 +101,28 @@ type commentParser struct {
 
 func (p *commentParser) parse() {
 	for i := 0; i < len(p.text); {
-		switch rest := p.text[i:]; {
-		case rest[0] == '\'' || rest[0] == '"' || rest[0] == '`':
+		switch b := p.text[i]; {
+		case b == '\'' || b == '"' || b == '`':
 			i += p.quoted(i)
-		case bytes.HasPrefix(rest, []byte("--")), rest[0] == '#' && !p.postgres:
-			i += lengthTo(rest, 0, "\n")
-		case bytes.HasPrefix(rest, []byte("/*")):
+		case b == '#' && !p.postgres, b == '-' && p.next(i) == '-':
+			i += lengthTo(p.text[i:], 0, "\n")
+		case b == '/' && p.next(i) == '*':
 			i += p.comment(i)
-		case rest[0] == '/' && len(rest) == 1:
+		case b == '/' && i == len(p.text)-1:
 			p.k.keep(i, i+1) // what goes on may make a comment of it
 			i++
 		default:
 			i++
 		}
 	}
+}
+
+// next gives the byte behind an index, 0 at the end.
+func (p *commentParser) next(i int) byte {
+	if i+1 < len(p.text) {
+		return p.text[i+1]
+	}
+	return 0
 }
 
 // lengthTo is the number of bytes up to and with the first end from an index on.

@@ -93,6 +93,12 @@ func (s *stream) lastBegun(seq uint32) int {
 	return i
 }
 
+// has says whether a request is known that begins at seq.
+func (s *stream) has(seq uint32) bool {
+	i := s.lastBegun(seq)
+	return i >= 0 && s.requests[i].begin == seq
+}
+
 // bounds gives where request i ends. Of an open one it is where the next one, or what
 // may become one, begins, and else far away.
 func (s *stream) bounds(i int) (end uint32) {
@@ -118,17 +124,15 @@ func (s *stream) insert(r *request) (added, named bool) {
 		case old.begin == r.begin:
 			if r.source != 0 && (old.source == 0 || r.source < old.source) {
 				named = old.source == 0
-				*old = *r // sent again, and now more of it was seen
+				*old = *r // an option came before the head
 			}
 			return false, named
-		case !old.open && before(r.begin, old.end):
+		case before(r.begin, old.end):
 			return false, false
 		}
 	}
 	i++
-	if !r.open {
-		s.remove(i, r.end)
-	}
+	s.remove(i, r.end)
 	if s.count == maxRequests {
 		if i == 0 {
 			return false, false // older than all that are remembered
@@ -155,13 +159,9 @@ func (s *stream) remove(i int, end uint32) {
 
 // take finds the requests that begin in a segment or go on in it.
 func (c *Connections) take(s *stream, g *segment) {
-	if len(s.head) > 0 && c.join(s, g) {
+	at := s.rest(g.seq)
+	if len(s.head) > 0 && c.join(s, g, at) {
 		return
-	}
-	// What is within a request that is known is none.
-	at := 0
-	if i := s.lastBegun(g.seq); i >= 0 && !s.requests[i].open && before(g.seq, s.requests[i].end) {
-		at = int(s.requests[i].end - g.seq)
 	}
 	r := request{begin: g.seq + uint32(at), journey: g.journey, atMonoNs: g.atMonoNs}
 	// Segments that the kernel or a device cuts a packet into have its options each.
@@ -174,20 +174,36 @@ func (c *Connections) take(s *stream, g *segment) {
 		return
 	}
 	if r.source != 0 && !again {
-		r.open = true
+		r.open, r.end = true, r.begin
 		c.keep(s, &r)
 	}
 }
 
+// rest is how much of what comes from seq on is of the request before it, as far as
+// that is certain.
+func (s *stream) rest(seq uint32) int {
+	i := s.lastBegun(seq)
+	switch {
+	case i < 0 || !before(seq, s.requests[i].end):
+		return 0
+	case s.requests[i].open:
+		return event.MaxPayloadBytes // the next one begins with a packet
+	}
+	return int(s.requests[i].end - seq)
+}
+
 // join adds a segment to the head that is not complete yet. It reports false when
-// they have nothing to do with one another.
-func (c *Connections) join(s *stream, g *segment) bool {
+// they have nothing to do with one another. The segment's first bytes, at of them, are
+// the rest of a request.
+func (c *Connections) join(s *stream, g *segment, at int) bool {
 	next := s.headOf.begin + uint32(len(s.head))
 	if before(next, g.seq) {
-		if recognise(g.data) == protocolNone {
+		if at == 0 && recognise(g.data) == protocolNone {
 			return true // a packet before it was lost, or comes later
 		}
-		c.needed.add(0, beginBytes(g.data))
+		if at == 0 {
+			c.needed.add(0, beginBytes(g.data))
+		}
 		c.giveUp(s)
 		c.counters.Broken++
 		return false
@@ -206,7 +222,7 @@ func (c *Connections) join(s *stream, g *segment) bool {
 
 // giveUp makes a request without a span of a head that will not be complete.
 func (c *Connections) giveUp(s *stream) {
-	s.headOf.open = true
+	s.headOf.open, s.headOf.end = true, s.headOf.begin+uint32(len(s.head))
 	s.head = s.head[:0]
 	c.keep(s, &s.headOf)
 }
@@ -224,6 +240,8 @@ func (c *Connections) find(s *stream, b []byte, at int, r request, whole bool) b
 		case m.state == stateNone:
 			s.markOpaque(&m, r.atMonoNs)
 			return !first || m.opaque
+		case s.has(r.begin) && m.state == stateIncomplete:
+			return true // sent again
 		case m.state == stateIncomplete && whole && len(b) < maxHeadBytes && len(s.head) == 0:
 			s.head = append(s.head[:0], b...) // b may lie in it, further on
 			s.headOf = r

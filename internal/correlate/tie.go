@@ -11,7 +11,7 @@ import (
 const (
 	// maxContexts bounds the spans of one packet.
 	maxContexts = 8
-	// maxSkbs bounds the skbs of a journey that are looked at, and the tuples.
+	// maxSkbs bounds the skbs of a journey that are looked at.
 	maxSkbs = 64
 	// endSlack is how far behind its end a request may be acknowledged to be the one
 	// that is answered: a FIN has a sequence number, and some clients send an empty
@@ -59,7 +59,7 @@ func (c *Connections) Tie(j *journey.Journey) {
 // the others.
 func (c *Connections) ends(j *journey.Journey) ends {
 	var e ends
-	var tuples [maxSkbs]tuple
+	var tuples [maxTuples]tuple
 	known := tuples[:0]
 	for i := range j.Facts {
 		t, ok := factsTuple(&j.Facts[i])
