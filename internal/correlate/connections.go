@@ -26,8 +26,8 @@ type Options struct {
 	IdleNs uint64
 }
 
-// Counters counts what Connections saw. Each request is counted once, however often
-// it is sent.
+// Counters counts what Connections saw. A request that is sent again while it is
+// remembered is counted once.
 type Counters struct {
 	Requests  uint64 // requests whose begin was seen
 	Contexts  uint64 // … of which a payload or an option named a span

@@ -249,7 +249,7 @@ func FuzzNote(f *testing.F) {
 	seed(get(1)[:30], get(1)[30:60], get(1)[60:])
 	seed(head("POST / HTTP/1.1", "Transfer-Encoding: chunked", "Content-Length: 3", " 4"), "GET", get(1))
 	seed(head("CONNECT a:1 HTTP/1.1"), head("GET / HTTP/1.1", "Upgrade: a"), "PRI * HTTP/2.0\r\n\r\n")
-	seed(postgres('P', "a\x00select 'b' /*c='d',traceparent='"+traceparentOf(1)+"'*/\x00")+postgres('S', ""))
+	seed(postgres('P', "a\x00select 'b' /*c='d',traceparent='"+traceparentOf(1)+"'*/\x00") + postgres('S', ""))
 	seed(mysql("select `a` -- b\n/*traceparent='" + traceparentOf(1) + "'*/"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, replayed := NewConnections(Options{MaxConnections: 2}), NewConnections(Options{MaxConnections: 2})
@@ -311,8 +311,8 @@ func FuzzScrub(f *testing.F) {
 		data = data[:min(len(data), event.MaxPayloadBytes)]
 		at = min(at, uint16(len(data)))
 		c, replayed := NewConnections(Options{MaxConnections: 2}), NewConnections(Options{MaxConnections: 2})
-		fuzzNote(t, c, replayed, payloadOf(client, 1000, data[:at]))
-		fuzzNote(t, c, replayed, payloadOf(client, 1000+uint32(at), data[at:]))
-		fuzzNote(t, c, replayed, payloadOf(client, 1000+uint32(len(data)), "\r\n\r\n"))
+		fuzzNote(t, c, replayed, payloadOf(other(1), 1000, data[:at]))
+		fuzzNote(t, c, replayed, payloadOf(other(1), 1000+uint32(at), data[at:]))
+		fuzzNote(t, c, replayed, payloadOf(other(1), 1000+uint32(len(data)), "\r\n\r\n"))
 	})
 }
