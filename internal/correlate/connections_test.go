@@ -41,33 +41,46 @@ func TestStreams(t *testing.T) {
 		{
 			"sent again in other pieces",
 			[]piece{{1000, g[:30]}, {1000, g[:30]}, {1010, g[10:40]}, {1000, g}},
-			[]string{"1000-" + end(len(g)) + " 1"}, Counters{Requests: 1, Contexts: 1},
+			[]string{"1000-" + end(len(g)) + " 1"},
+			Counters{Requests: 1, Contexts: 1},
 		},
 		{
-			"piece lost, then sent", []piece{{1000, g[:30]}, {1040, g[40:]}, {1030, g[30:]}},
-			[]string{"1000-" + end(len(g)) + " 1"}, Counters{Requests: 1, Contexts: 1},
+			"piece lost, then sent",
+			[]piece{{1000, g[:30]}, {1040, g[40:]}, {1030, g[30:]}},
+			[]string{"1000-" + end(len(g)) + " 1"},
+			Counters{Requests: 1, Contexts: 1},
 		},
 		{
-			"piece lost for good", []piece{{1000, g[:30]}, {1000 + uint32(len(g)), p}},
-			[]string{"1000-… -", end(len(g)) + "-" + end(len(g)+len(p)) + " 2"}, Counters{Requests: 2, Contexts: 1, Broken: 1},
+			"piece lost for good",
+			[]piece{{1000, g[:30]}, {1000 + uint32(len(g)), p}},
+			[]string{"1000-… -", end(len(g)) + "-" + end(len(g)+len(p)) + " 2"},
+			Counters{Requests: 2, Contexts: 1, Broken: 1},
 		},
 		{
-			"too long", []piece{
+			"too long",
+			[]piece{
 				{1000, "GET / HTTP/1.1\r\n" + long}, {1919, long}, {2822, long}, {3725, long}, {4628, long}, {5531, "\r\n\r\n"},
 			},
-			[]string{"1000-… -"}, Counters{Requests: 1, Cut: 1},
+			[]string{"1000-… -"},
+			Counters{Requests: 1, Cut: 1},
 		},
 		{
-			"order", []piece{{1000 + uint32(len(g)), p}, {1000, g}},
-			[]string{"1000-" + end(len(g)) + " 1", end(len(g)) + "-" + end(len(g)+len(p)) + " 2"}, Counters{Requests: 2, Contexts: 2},
+			"order",
+			[]piece{{1000 + uint32(len(g)), p}, {1000, g}},
+			[]string{"1000-" + end(len(g)) + " 1", end(len(g)) + "-" + end(len(g)+len(p)) + " 2"},
+			Counters{Requests: 2, Contexts: 2},
 		},
 		{
-			"a head in the body", []piece{{1000, body[:len(body)-len(g)]}, {1000 + uint32(len(body)-len(g)), g}},
-			[]string{"1000-" + end(len(body)) + " 2"}, Counters{Requests: 1, Contexts: 1},
+			"a head in the body",
+			[]piece{{1000, body[:len(body)-len(g)]}, {1000 + uint32(len(body)-len(g)), g}},
+			[]string{"1000-" + end(len(body)) + " 2"},
+			Counters{Requests: 1, Contexts: 1},
 		},
 		{
-			"a head in the body that came first", []piece{{1100, g}, {1000, body}},
-			[]string{"1000-" + end(len(body)) + " 2"}, Counters{Requests: 2, Contexts: 2},
+			"a head in the body that came first",
+			[]piece{{1100, g}, {1000, body}},
+			[]string{"1000-" + end(len(body)) + " 2"},
+			Counters{Requests: 2, Contexts: 2},
 		},
 		{"chunked, then another", []piece{{1000, chunked}, {3000, "data"}, {4000, g}}, []string{
 			"1000-… 3", "4000-" + fmt.Sprint(4000+len(g)) + " 1",
@@ -137,13 +150,15 @@ func TestOptions(t *testing.T) {
 		{"what can't be read", []*event.Payload{withOption(payloadOf(client, 1000, "\x17\x03\x03"), span(5))}, []string{"1000-… 5"}},
 		{"no data", []*event.Payload{withOption(payloadOf(client, 1000, ""), span(5))}, []string{"1000-… 5"}},
 		{
-			"segments of one packet", []*event.Payload{
+			"segments of one packet",
+			[]*event.Payload{
 				withOption(payloadOf(client, 1000, "\x17\x03\x03"), span(5)), withOption(payloadOf(client, 1003, "more"), span(5)),
 			},
 			[]string{"1000-… 5"},
 		},
 		{
-			"two requests", []*event.Payload{
+			"two requests",
+			[]*event.Payload{
 				withOption(payloadOf(client, 1000, "\x17\x03\x03"), span(5)), withOption(payloadOf(client, 1003, "more"), span(6)),
 			},
 			[]string{"1000-… 5", "1003-… 6"},
@@ -151,15 +166,18 @@ func TestOptions(t *testing.T) {
 		{"head without", []*event.Payload{withOption(payloadOf(client, 1000, plain), span(5))}, []string{fmt.Sprintf("1000-%d 5", end)}},
 		{"head with", []*event.Payload{withOption(payloadOf(client, 1000, get(1)), span(5))}, []string{fmt.Sprintf("1000-%d 1", 1000+len(get(1)))}},
 		{
-			"split head", []*event.Payload{withOption(payloadOf(client, 1000, plain[:10]), span(5)), payloadOf(client, 1010, plain[10:])},
+			"split head",
+			[]*event.Payload{withOption(payloadOf(client, 1000, plain[:10]), span(5)), payloadOf(client, 1010, plain[10:])},
 			[]string{fmt.Sprintf("1000-%d 5", end)},
 		},
 		{
-			"second head of a packet", []*event.Payload{withOption(payloadOf(client, 1000, plain+plain), span(5))},
+			"second head of a packet",
+			[]*event.Payload{withOption(payloadOf(client, 1000, plain+plain), span(5))},
 			[]string{fmt.Sprintf("1000-%d 5", end), fmt.Sprintf("%d-%d -", end, end+len(plain))},
 		},
 		{
-			"within a request", []*event.Payload{payloadOf(client, 1000, post(1, "0123456789")), withOption(payloadOf(client, 1100, "9"), span(5))},
+			"within a request",
+			[]*event.Payload{payloadOf(client, 1000, post(1, "0123456789")), withOption(payloadOf(client, 1100, "9"), span(5))},
 			[]string{fmt.Sprintf("1000-%d 1", 1000+len(post(1, "0123456789")))},
 		},
 	} {

@@ -41,7 +41,7 @@ func looksLikeHTTP(b []byte) bool {
 	case n == 0 || n > maxMethodBytes:
 		return false
 	case n == len(b):
-		return isMethod(b, strings.HasPrefix)
+		return beginsMethod(string(b))
 	case b[n] != ' ' || n < 3:
 		return false
 	case n+1 == len(b) || string(b[:n]) == "CONNECT":
@@ -51,9 +51,9 @@ func looksLikeHTTP(b []byte) bool {
 	return b[n+1] == '/' || b[n+1] == '*' || b[n+1] == 'h'
 }
 
-func isMethod(b []byte, is func(method, b string) bool) bool {
+func beginsMethod(b string) bool {
 	for _, m := range methods {
-		if len(b) <= len(m) && is(m, string(b)) {
+		if strings.HasPrefix(m, b) {
 			return true
 		}
 	}
@@ -197,7 +197,7 @@ func (h *headParser) partial(line []byte, first bool) {
 
 // partialRequestLine keeps the method, and what may be the begin of the version.
 func (h *headParser) partialRequestLine(line []byte) {
-	if strings.HasPrefix(http2Line+"\r", string(line)) {
+	if preface := http2Line + "\r"; strings.HasPrefix(preface, string(line)) {
 		h.k.keep(0, len(line))
 		return
 	}

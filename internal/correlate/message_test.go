@@ -54,7 +54,8 @@ func TestRequests(t *testing.T) {
 		{"pipelined", get(1) + get(1), []string{fmt.Sprintf("1000-%d 1", 1000+len(get(1))), fmt.Sprintf("%d-%%d 1", 1000+len(get(1)))}, 0},
 		{
 			"empty line between", get(1) + "\r\n" + get(1),
-			[]string{fmt.Sprintf("1000-%d 1", 1000+len(get(1))), fmt.Sprintf("%d-%%d 1", 1002+len(get(1)))}, 0,
+			[]string{fmt.Sprintf("1000-%d 1", 1000+len(get(1))), fmt.Sprintf("%d-%%d 1", 1002+len(get(1)))},
+			0,
 		},
 		{"behind it what is none", get(1) + "x" + get(2), []string{fmt.Sprintf("1000-%d 1", 1000+len(get(1)))}, 0},
 		{"head beyond what is captured", head("GET / HTTP/1.1", long, long, parent), []string{"1000-… -"}, 0},
@@ -81,11 +82,13 @@ func TestRequests(t *testing.T) {
 		{
 			"parse up to sync",
 			postgres('P', "\x00select $1 "+comment+"\x00\x00\x00") + postgres('B', "a") + postgres('E', "b") + postgres('S', ""),
-			[]string{"1000-%d 1"}, 0,
+			[]string{"1000-%d 1"},
+			0,
 		},
 		{
 			"behind sync", postgres('P', "\x00"+comment+"\x00") + postgres('S', "") + postgres('B', "a"),
-			[]string{fmt.Sprintf("1000-%d 1", 1000+len(postgres('P', "\x00"+comment+"\x00"))+5)}, 0,
+			[]string{fmt.Sprintf("1000-%d 1", 1000+len(postgres('P', "\x00"+comment+"\x00"))+5)},
+			0,
 		},
 		{"long query", postgres('Q', strings.Repeat(" ", 2000)+comment+"\x00"), []string{"1000-%d -"}, 0},
 

@@ -157,6 +157,51 @@ func TestEveryPacketGetsItsRequests(t *testing.T) {
 	}
 }
 
+// Whatever payloads are lost, no packet gets the span of a request of which it has no
+// bytes, and no answer that of a request that it can't be to.
+func TestLostPayloadsNameNoOtherSpan(t *testing.T) {
+	found := 0
+	for seed := range uint64(1000) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		s := randomStream(r)
+		for strings.Contains(s.data, "chunked") { // where a request ends must be known
+			s = randomStream(r)
+		}
+		c := NewConnections(Options{})
+		packets := s.packets(r)
+		for _, p := range packets {
+			if r.IntN(4) > 0 {
+				c.Note(payloadOf(client, uint32(p.from), s.data[p.from:p.to]))
+			}
+		}
+		for _, p := range packets {
+			got := tied(c, packet(client, tcpAck, uint32(p.from), 1, uint32(p.to-p.from)))
+			want := []string{""}
+			for i, q := range s.requests {
+				if q.from < p.to && p.from < q.to { // the other one of its two traceparents may be lost
+					want = append(want, fmt.Sprintf("asks %d", i+1))
+				}
+			}
+			for _, g := range strings.Split(got, ", ") {
+				if !slices.Contains(want, g) {
+					t.Fatalf("seed %d: %q instead of %q, %v of %v", seed, got, want, p, s.requests)
+				}
+			}
+			found += len(got)
+		}
+		for i, q := range s.requests {
+			got := tied(c, packet(server, tcpAck, 1, uint32(q.to), 10))
+			if got != "" && got != fmt.Sprintf("answers %d", i+1) {
+				t.Fatalf("seed %d: %q to request %d of %v", seed, got, i, s.requests)
+			}
+			found += len(got)
+		}
+	}
+	if found == 0 {
+		t.Error("nothing is tied")
+	}
+}
+
 // noteAndReplay notes a payload, scrubs it, and notes that elsewhere.
 func noteAndReplay(t *testing.T, c, replayed *Connections, p *event.Payload) {
 	t.Helper()
@@ -264,8 +309,9 @@ func FuzzNote(f *testing.F) {
 			b = b[3+n:]
 			fuzzNote(t, c, replayed, p)
 			j := packet(other(int(flags>>6)), flags&0x17, p.Seq, p.Seq+100, p.Length)
-			c.Tie(j)
-			replayed.Tie(j)
+			if live, later := tied(c, j), tied(replayed, j); live != later {
+				t.Fatalf("%q, and of a recording %q", live, later)
+			}
 		}
 	})
 }
@@ -313,6 +359,10 @@ func FuzzScrub(f *testing.F) {
 		c, replayed := NewConnections(Options{MaxConnections: 2}), NewConnections(Options{MaxConnections: 2})
 		fuzzNote(t, c, replayed, payloadOf(other(1), 1000, data[:at]))
 		fuzzNote(t, c, replayed, payloadOf(other(1), 1000+uint32(at), data[at:]))
+		j := packet(other(1), tcpAck, 1000, 1, uint32(len(data)))
+		if live, later := tied(c, j), tied(replayed, j); live != later {
+			t.Fatalf("%q, and of a recording %q", live, later)
+		}
 		fuzzNote(t, c, replayed, payloadOf(other(1), 1000+uint32(len(data)), "\r\n\r\n"))
 	})
 }

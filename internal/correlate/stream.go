@@ -39,8 +39,9 @@ type stream struct {
 	opaque       bool // nothing that follows is a request that could be read
 	opaqueMonoNs uint64
 
-	head   []byte  // the begin of a request whose head is not complete; empty: none
-	headOf request // what is known of it
+	head    []byte  // the begin of a request whose head is not complete; empty: none
+	headOf  request // what is known of it but for these bytes
+	partial request // … and by them, as far as they are there
 
 	option event.AppContext // the last one
 }
@@ -244,7 +245,8 @@ func (c *Connections) find(s *stream, b []byte, at int, r request, whole bool) b
 			return true // sent again
 		case m.state == stateIncomplete && whole && len(b) < maxHeadBytes && len(s.head) == 0:
 			s.head = append(s.head[:0], b...) // b may lie in it, further on
-			s.headOf = r
+			s.headOf, s.partial = r, r
+			s.partial.complete(&m)
 			return true
 		}
 		c.addMessage(s, &r, &m)
@@ -263,12 +265,17 @@ func (s *stream) markOpaque(m *message, atMonoNs uint64) {
 	}
 }
 
-// addMessage adds a request of which all is known that will be.
-func (c *Connections) addMessage(s *stream, r *request, m *message) {
+// complete adds what its bytes tell of a request.
+func (r *request) complete(m *message) {
 	r.open, r.end = m.open, r.begin+m.length
 	if m.traceparents == 1 && m.valid {
 		r.context, r.flags, r.source = m.context, m.flags, event.AppPayload
 	}
+}
+
+// addMessage adds a request of which all is known that will be.
+func (c *Connections) addMessage(s *stream, r *request, m *message) {
+	r.complete(m)
 	switch {
 	case !c.keep(s, r):
 	case m.state == stateIncomplete:

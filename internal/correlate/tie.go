@@ -131,12 +131,22 @@ func (s *stream) carried(j *journey.Journey, f *event.Facts, limit int) {
 			add(j, f, r, event.AppRequests)
 		}
 	}
+	// The journey of a packet may end before the rest of the head comes.
+	if r := &s.partial; len(s.head) > 0 && before(r.begin, end) && before(begin, r.end) && len(j.Apps) < limit {
+		add(j, f, r, event.AppRequests)
+	}
 }
 
 // asked gives the request that was the last one when all before seq had been sent:
 // what is received then answers it. It gives nil when there is none, or a later one
 // that was not seen.
 func (s *stream) asked(seq uint32) *request {
+	if r := &s.partial; len(s.head) > 0 && before(r.begin, seq) {
+		if before(r.end+endSlack, seq) {
+			return nil
+		}
+		return r
+	}
 	i := s.lastBegun(seq - 1)
 	if i < 0 || before(s.bounds(i)+endSlack, seq) {
 		return nil

@@ -153,6 +153,7 @@ func TestTieWhileHeadIsIncomplete(t *testing.T) {
 	c := NewConnections(Options{})
 	c.Note(payloadOf(client, 1000, head("POST / HTTP/1.1", "Transfer-Encoding: chunked", "traceparent: "+traceparentOf(1))))
 	c.Note(payloadOf(client, 5000, get(2)[:30]))
+	c.Note(payloadOf(server, 7000, get(3)[:len(get(3))-2]))
 	for _, test := range []struct {
 		j    *journey.Journey
 		want string
@@ -161,6 +162,9 @@ func TestTieWhileHeadIsIncomplete(t *testing.T) {
 		{packet(client, tcpAck, 5000, 1, 30), ""},
 		{packet(server, tcpAck, 1, 5000, 10), "answers 1"},
 		{packet(server, tcpAck, 1, 5030, 10), ""},
+		{packet(server, tcpAck, 7000, 1, 30), "asks 3"}, // its span is known already
+		{packet(client, tcpAck, 1, 7030, 10), "answers 3"},
+		{packet(client, tcpAck, 1, 8000, 10), ""},
 	} {
 		if got := tied(c, test.j); got != test.want {
 			t.Errorf("%q instead of %q", got, test.want)
