@@ -104,10 +104,7 @@ func TestAppSources(t *testing.T) {
 		byWire     bool
 	}{
 		{"helper", []told{{event.AppWrites, 1, event.AppHelper, none}}, []string{"sent_by 1 helper"}, true, false},
-		{
-			"a request", []told{{event.AppRequests, 1, event.AppPayload, none}},
-			[]string{"sent_by 1 payload"}, true, true,
-		},
+		{"a request", []told{{event.AppRequests, 1, event.AppPayload, none}}, []string{"sent_by 1 payload"}, true, true},
 		{
 			"an answer, and its reader",
 			[]told{{event.AppReads, 2, event.AppThread, none}, {event.AppAnswers, 1, event.AppPayload, none}},

@@ -13,6 +13,7 @@ type copier struct {
 	rooms  map[[16]byte]copyRoom // of the applications' traces that have an open summary
 	strays Budget                // of copies for what only packets say
 	copied Trace
+	spans  []Span // of copied
 	link   [1]Link
 	attr   [1]Attr
 }
@@ -72,14 +73,16 @@ func (a *Summaries) copyBelow(s *summary, app *appSpan, t *Trace) {
 		return
 	}
 	c := &a.copied
-	spans := append(c.Spans[:0], t.Spans...)
 	*c = *t
-	c.ID, c.Spans, c.Copy = s.TraceID, spans, true
-	for i := range spans {
-		spans[i].ID, spans[i].Parent = a.ids.copied(spans[i].ID), a.ids.copied(spans[i].Parent)
-		s.cover(&spans[i], t.OffsetNs) // of a request that waited more than the root
+	a.spans = append(a.spans[:0], t.Spans...)
+	c.ID, c.Spans, c.Copy = s.TraceID, a.spans, true
+	for i := range c.Spans {
+		p := &c.Spans[i]
+		p.ID, p.Parent = a.ids.copied(p.ID), a.ids.copied(p.Parent)
+		s.cover(p, t.OffsetNs) // what a request waited lies before the root
 	}
 	a.link[0] = Link{TraceID: t.ID, SpanID: t.Root().ID, Attrs: a.attr[:]}
-	spans[0].Parent, spans[0].Links = s.id, a.link[:]
+	root := c.Root()
+	root.Parent, root.Links = s.id, a.link[:]
 	a.emit(c)
 }

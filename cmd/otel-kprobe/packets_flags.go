@@ -112,7 +112,8 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 	if s.output, err = f.output.settings(getenv); err != nil {
 		return s, err
 	}
-	return s, s.checkNoPayload()
+	err = s.checkNoPayload()
+	return s, err
 }
 
 func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {
