@@ -19,7 +19,7 @@ type pipeline struct {
 	blocks    *blockio.Tracker
 	requests  *spans.RequestBuilder
 	exporters []namedExporter
-	// summaries are made of exported traces with --correlate=child, nil otherwise.
+	// summaries are made of exported traces with --correlate=child and full, nil otherwise.
 	summaries *spans.Summaries
 	// observe is told of each request before it is exported, with its trace, and
 	// whether that is going to be; nil is allowed.
@@ -28,17 +28,16 @@ type pipeline struct {
 	// cgroup may be gone when the journey ends; nil is allowed.
 	noteOwner func(*event.Owner)
 	event     event.Event
-	only      onlyRules
+	only      chooser
 	limit     uint64 // traces after which reached() is true; 0: none
 	traces    uint64
 	spans     uint64
 	waits     uint64 // spans among them
 	summed    uint64 // spans among them that are summaries
-	// passedOver counts traces that only does not want, and framesPassedOver their frames.
-	passedOver, framesPassedOver uint64
-	frames                       uint64
-	came                         uint64 // records of requests and bios
-	damaged                      uint64 // records that could not be decoded
+	copied    uint64 // spans among them that are copies of others
+	frames    uint64
+	came      uint64 // records of requests and bios
+	damaged   uint64 // records that could not be decoded
 	// lastMonoNs is the CLOCK_MONOTONIC of the last frame's return or request's
 	// completion.
 	lastMonoNs uint64
@@ -99,12 +98,12 @@ func newPipeline(o pipelineOptions) *pipeline {
 		}),
 		exporters: o.exporters,
 		noteOwner: o.noteOwner,
-		only:      o.only,
+		only:      newChooser(o.only),
 		limit:     o.limit,
 	}
 	p.built = p.emitTrace
-	if o.correlate == correlateChild {
-		p.summaries = spans.NewSummaries(spans.SummaryOptions{Seed: o.seed}, p.exportSummary)
+	if o.correlate == correlateChild || o.correlate == correlateFull {
+		p.summaries = spans.NewSummaries(spans.SummaryOptions{Seed: o.seed, Copies: o.correlate == correlateFull}, p.exportChild)
 	}
 	p.tracker = journey.NewTracker(o.tracker, p.emit)
 	p.blocks = blockio.NewTracker(o.block, p.emitRequest)
@@ -120,15 +119,9 @@ func (p *pipeline) emit(j *journey.Journey) {
 
 // emitTrace exports one trace of a journey.
 func (p *pipeline) emitTrace(trace *spans.Trace) {
-	if p.reached() {
-		return
+	if !p.reached() && p.only.choose(trace) {
+		p.export(trace)
 	}
-	if !p.only.want(trace) {
-		p.passedOver++
-		p.framesPassedOver += uint64(len(trace.Spans) - 1 - trace.Waits)
-		return
-	}
-	p.export(trace)
 }
 
 // emitRequest exports one request with all that it caused.
@@ -137,15 +130,13 @@ func (p *pipeline) emitRequest(r *blockio.Request) {
 		return
 	}
 	trace := p.requests.Build(r)
-	wanted := p.only.want(trace)
+	wanted := p.only.choose(trace)
 	if p.observe != nil {
 		p.observe(r, trace, wanted)
 	}
-	if !wanted {
-		p.passedOver++
-		return
+	if wanted {
+		p.export(trace)
 	}
-	p.export(trace)
 }
 
 func (p *pipeline) export(trace *spans.Trace) {
@@ -160,12 +151,17 @@ func (p *pipeline) export(trace *spans.Trace) {
 	}
 }
 
-// exportSummary exports what a span of an application caused.
-func (p *pipeline) exportSummary(summary *spans.Trace) {
-	p.spans++
-	p.summed++
+// exportChild exports what becomes part of an application's trace: a summary, or a copy.
+func (p *pipeline) exportChild(child *spans.Trace) {
+	n := uint64(len(child.Spans))
+	p.spans += n
+	if child.Copy {
+		p.copied += n
+	} else {
+		p.summed += n
+	}
 	for _, e := range p.exporters {
-		e.Export(summary)
+		e.Export(child)
 	}
 }
 
@@ -207,6 +203,11 @@ func (p *pipeline) advance(nowMonoNs uint64) {
 func (p *pipeline) closeAll(nowMonoNs uint64) {
 	p.tracker.CloseAll(nowMonoNs)
 	p.blocks.CloseAll(nowMonoNs)
+	p.closeSummaries()
+}
+
+// closeSummaries makes the summaries that are open, below which copies stand already.
+func (p *pipeline) closeSummaries() {
 	if p.summaries != nil {
 		p.summaries.CloseAll()
 	}
