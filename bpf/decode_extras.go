@@ -102,3 +102,12 @@ func decodePayload(raw []byte, payload *event.Payload) {
 	}
 	copy(payload.Data[:], raw[payloadHeadBytes:])
 }
+
+// PayloadData gives the packet's bytes in a record of kind PAYLOAD, in place; nil for
+// every other record.
+func PayloadData(raw []byte) []byte {
+	if len(raw) < payloadHeadBytes || event.Kind(raw[0]) != event.KindPayload {
+		return nil
+	}
+	return raw[payloadHeadBytes:]
+}

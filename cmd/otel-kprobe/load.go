@@ -75,7 +75,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		Extras:     extras.wanted,
 		Contexts:   contexts,
 		Correlate:  s.output.correlate != correlateOff,
-		Payload:    true,
+		Payload:    !s.noPayload,
 	}, s, types)
 	if err != nil {
 		return nil, explainRefusal(err)

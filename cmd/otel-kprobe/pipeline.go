@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/blockio"
+	"github.com/otel-kprobe/otel-kprobe/internal/correlate"
 	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
@@ -21,6 +22,9 @@ type pipeline struct {
 	exporters []namedExporter
 	// summaries are made of exported traces with --correlate=child and full, nil otherwise.
 	summaries *spans.Summaries
+	// connections know the requests that packets' data tell; nil with
+	// --correlate=off. What they say counts when a journey is emitted.
+	connections *correlate.Connections
 	// observe is told of each request before it is exported, with its trace, and
 	// whether that is going to be; nil is allowed.
 	observe func(r *blockio.Request, t *spans.Trace, exported bool)
@@ -102,6 +106,9 @@ func newPipeline(o pipelineOptions) *pipeline {
 		limit:     o.limit,
 	}
 	p.built = p.emitTrace
+	if o.correlate != correlateOff {
+		p.connections = correlate.NewConnections(correlate.Options{})
+	}
 	if o.correlate == correlateChild || o.correlate == correlateFull {
 		p.summaries = spans.NewSummaries(spans.SummaryOptions{Seed: o.seed, Copies: o.correlate == correlateFull}, p.exportChild)
 	}
@@ -112,9 +119,13 @@ func newPipeline(o pipelineOptions) *pipeline {
 
 // emit exports one finished journey.
 func (p *pipeline) emit(j *journey.Journey) {
-	if !p.reached() {
-		p.builder.Each(j, p.built)
+	if p.reached() {
+		return
 	}
+	if p.connections != nil {
+		p.connections.Tie(j)
+	}
+	p.builder.Each(j, p.built)
 }
 
 // emitTrace exports one trace of a journey.
@@ -165,7 +176,8 @@ func (p *pipeline) exportChild(child *spans.Trace) {
 	}
 }
 
-// record takes one record of the ring buffer.
+// record takes one record of the ring buffer. Of a payload's it overwrites what may not
+// leave the machine.
 func (p *pipeline) record(raw []byte) {
 	if err := bpf.Decode(raw, &p.event); err != nil {
 		p.damaged++
@@ -179,6 +191,9 @@ func (p *pipeline) record(raw []byte) {
 		if p.noteOwner != nil {
 			p.noteOwner(&p.event.Owner)
 		}
+	case event.KindPayload:
+		p.notePayload(raw)
+		return
 	case event.KindRequest, event.KindBio:
 		p.came++
 		p.lastMonoNs = max(p.lastMonoNs, p.event.Block.CompleteMonoNs)
@@ -190,10 +205,25 @@ func (p *pipeline) record(raw []byte) {
 	}
 }
 
+// notePayload learns of requests from the record in event, and overwrites in the raw
+// one what it has not learned from: that may go into a recording.
+func (p *pipeline) notePayload(raw []byte) {
+	data := bpf.PayloadData(raw)
+	if p.connections == nil {
+		clear(data)
+		return
+	}
+	p.connections.Note(&p.event.Payload)
+	p.connections.Scrub(data)
+}
+
 // advance tells the trackers up to when everything has been read.
 func (p *pipeline) advance(nowMonoNs uint64) {
 	p.tracker.Advance(nowMonoNs)
 	p.blocks.Advance(nowMonoNs)
+	if p.connections != nil {
+		p.connections.Advance(nowMonoNs)
+	}
 	if p.summaries != nil {
 		p.summaries.Advance(nowMonoNs)
 	}

@@ -92,6 +92,9 @@ func (p *pipeline) summary() export.Summary {
 		Requests:     p.came,
 		BlockTracker: export.NewBlockTrackerSummary(p.blocks.Stats()),
 	}
+	if p.connections != nil {
+		s.Wire = export.NewWireSummary(p.connections.Counters())
+	}
 	if p.summaries != nil {
 		stats := p.summaries.Stats()
 		s.SummariesLeftOut, s.CopiesLeftOut = stats.WireLeftOut, stats.CopiesLeftOut

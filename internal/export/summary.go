@@ -34,8 +34,9 @@ type Summary struct {
 	Copied           uint64 `json:"copied_spans,omitempty"` // spans among them that are copies of others, in an application's trace; a console gets none
 	// SummariesLeftOut counts the spans of applications, of each trace, that have no
 	// summary of it for the same reason; CopiesLeftOut the traces that were not copied.
-	SummariesLeftOut uint64 `json:"summaries_left_out,omitempty"`
-	CopiesLeftOut    uint64 `json:"copies_left_out,omitempty"`
+	SummariesLeftOut uint64      `json:"summaries_left_out,omitempty"`
+	CopiesLeftOut    uint64      `json:"copies_left_out,omitempty"`
+	Wire             WireSummary `json:"wire,omitzero"`
 	// KernelLost is what the kernel side could not send or follow, by counter.
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    TrackerSummary    `json:"tracker"`
@@ -167,6 +168,7 @@ func (s *Summary) String() string {
 	if s.CopiesLeftOut > 0 {
 		fmt.Fprintf(&b, ", %d traces not copied", s.CopiesLeftOut)
 	}
+	b.WriteString(s.Wire.text())
 	if n := s.Tracker.Unfinished + s.BlockTracker.Unfinished; n > 0 {
 		fmt.Fprintf(&b, ", %d unfinished", n)
 	}
