@@ -1,0 +1,59 @@
+package otelkprobe
+
+import (
+	"context"
+	"net"
+	"net/http"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// What a statement says, for tests.
+const (
+	WhatStarts   = whatStarts
+	WhatEnds     = whatEnds
+	WhatBinds    = whatBinds
+	WhatLingers  = whatLingers
+	WhatReleases = whatReleases
+	Unsampled    = unsampled
+)
+
+// NewTransportTo is NewTransport whose statements go to note.
+func NewTransportTo(note func(what, traceHigh, traceLow, span, parent, fd uint64), base http.RoundTripper) http.RoundTripper {
+	return newTransport(base, note)
+}
+
+// DialContextTo is DialContext whose statements go to note.
+func DialContextTo(note func(what, traceHigh, traceLow, span, parent, fd uint64), d *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
+	return dialContext(d, note)
+}
+
+// ServerTo is Server whose statements go to note.
+func ServerTo(note func(what, traceHigh, traceLow, span, parent, fd uint64), s *http.Server) {
+	server(s, note)
+}
+
+// StateTo makes one statement.
+func StateTo(note func(what, traceHigh, traceLow, span, parent, fd uint64), what uint64, span, parent trace.SpanContext, fd uintptr) {
+	state(note, what, span, parent, fd)
+}
+
+// Held is how many connections a transport of NewTransportTo thinks bound.
+func Held(rt http.RoundTripper) int {
+	o := rt.(*transport).owners
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.bySocket)
+}
+
+// Served is how many connections are bound to spans that have not ended.
+func (s *ServerSpans) Served() int {
+	n := 0
+	s.conns.Range(func(any, any) bool { n++; return true })
+	return n
+}
+
+// Note is where otel-kprobe listens.
+func Note(what, traceHigh, traceLow, span, parent, fd uint64) {
+	noteV1(what, traceHigh, traceLow, span, parent, fd)
+}
