@@ -33,9 +33,13 @@ func ServerTo(note func(what, traceHigh, traceLow, span, parent, fd uint64), s *
 	server(s, note)
 }
 
-// StateTo makes one statement.
-func StateTo(note func(what, traceHigh, traceLow, span, parent, fd uint64), what uint64, span, parent trace.SpanContext, fd uintptr) {
-	state(note, what, span, parent, fd)
+// Statement gives what noteV1 is told of a span and its parent, nil when it is not.
+func Statement(what uint64, span, parent trace.SpanContext) []uint64 {
+	s, ok := statementOf(what, &span)
+	if !ok {
+		return nil
+	}
+	return []uint64{s.what, s.traceHigh, s.traceLow, s.span, localID(&parent)}
 }
 
 // Held is how many connections a transport of NewTransportTo thinks bound.

@@ -35,11 +35,13 @@ func socketOf(c net.Conn) (socket, bool) {
 	return socket{key: c, raw: raw}, err == nil
 }
 
-// state states something of the socket. It gives false when the socket is closed.
+// state states something of the socket. It gives false when the socket is closed,
+// or the span has no ids.
 // Control keeps its descriptor from being closed, and used for another, meanwhile.
 func (s socket) state(note noteFunc, what uint64, span trace.SpanContext) bool {
-	return s.raw.Control(func(fd uintptr) {
-		state(note, what, span, trace.SpanContext{}, fd)
+	of, ok := statementOf(what, &span)
+	return ok && s.raw.Control(func(fd uintptr) {
+		note(of.what, of.traceHigh, of.traceLow, of.span, 0, uint64(fd))
 	}) == nil
 }
 

@@ -24,30 +24,45 @@ type noteFunc func(what, traceHigh, traceLow, span, parent, fd uint64)
 // SpanStarted states that a span starts in this goroutine. It is for SDKs that package
 // spanprocessor does not fit. A span without an id is not stated.
 func SpanStarted(span trace.SpanContext) {
-	state(noteV1, whatStarts, span, trace.SpanContext{}, 0)
+	if s, ok := statementOf(whatStarts, &span); ok {
+		noteV1(s.what, s.traceHigh, s.traceLow, s.span, 0, 0)
+	}
 }
 
 // SpanEnded states that a span ends, in whatever goroutine. Parent is the span's own: if
 // it is of this process, the goroutine in which the span started is in the parent again.
 func SpanEnded(span, parent trace.SpanContext) {
-	state(noteV1, whatEnds, span, parent, 0)
+	if s, ok := statementOf(whatEnds, &span); ok {
+		noteV1(s.what, s.traceHigh, s.traceLow, s.span, localID(&parent), 0)
+	}
 }
 
-// state calls note with the ids as they stand in memory: what stores traceHigh,
-// traceLow and span on a little-endian machine has the bytes of the ids again.
-func state(note noteFunc, what uint64, span, parent trace.SpanContext, fd uintptr) {
+// statement is what noteV1 is told of a span. The ids are as they stand in memory: what
+// stores them on a little-endian machine has their bytes again.
+type statement struct{ what, traceHigh, traceLow, span uint64 }
+
+// statementOf says something of a span, unless it has no ids.
+func statementOf(what uint64, span *trace.SpanContext) (statement, bool) {
 	if !span.IsValid() {
-		return
+		return statement{}, false
 	}
 	if !span.IsSampled() {
 		what |= unsampled
 	}
 	traceID, spanID := span.TraceID(), span.SpanID()
-	var above uint64
-	if parent.IsValid() && !parent.IsRemote() {
-		id := parent.SpanID()
-		above = binary.LittleEndian.Uint64(id[:])
+	return statement{
+		what:      what,
+		traceHigh: binary.LittleEndian.Uint64(traceID[:8]),
+		traceLow:  binary.LittleEndian.Uint64(traceID[8:]),
+		span:      binary.LittleEndian.Uint64(spanID[:]),
+	}, true
+}
+
+// localID is the id of a span of this process, 0 for another or none.
+func localID(span *trace.SpanContext) uint64 {
+	if !span.IsValid() || span.IsRemote() {
+		return 0
 	}
-	note(what, binary.LittleEndian.Uint64(traceID[:8]), binary.LittleEndian.Uint64(traceID[8:]),
-		binary.LittleEndian.Uint64(spanID[:]), above, uint64(fd))
+	id := span.SpanID()
+	return binary.LittleEndian.Uint64(id[:])
 }

@@ -72,8 +72,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := &claim{owners: t.owners, span: trace.SpanContextFromContext(ctx)}
 	traced := httptrace.WithClientTrace(context.WithValue(ctx, claimKey{}, c), &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { c.got(info.Conn, t.shares(req, info.Conn)) },
-		// The next request may have the connection already. It comes when the body has
-		// been read, before the caller sees its end.
+		// The body has been read, even if the caller does not know yet. The next request
+		// may have the connection already.
 		PutIdleConn: func(error) { c.release() },
 	})
 	resp, err := t.base.RoundTrip(req.WithContext(traced))
