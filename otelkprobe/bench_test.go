@@ -69,7 +69,7 @@ func BenchmarkUnixSocket(b *testing.B) {
 
 // BenchmarkRoundTrip is a request to a server in the same process.
 func BenchmarkRoundTrip(b *testing.B) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "x") }))
 	defer server.Close()
 	for _, bench := range []struct {
 		name      string

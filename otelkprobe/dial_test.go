@@ -80,7 +80,7 @@ func TestDialledLate(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(in(t.Context(), 1), 50*time.Millisecond)
 	defer cancel()
-	if err := do(client, ctx, "", server.URL+"/small", nil); err == nil {
+	if err := do(ctx, client, "", server.URL+"/small", nil); err == nil {
 		t.Fatal("the request was made without a connection")
 	}
 	close(slow)

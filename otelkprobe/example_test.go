@@ -12,6 +12,9 @@ import (
 	"github.com/otel-kprobe/otel-kprobe/otelkprobe/spanprocessor"
 )
 
+// get stands for what a service does with its client.
+func get(*http.Client, *sdktrace.TracerProvider) {}
+
 // A client: one line for the spans, one for the connections.
 func ExampleNewTransport() {
 	provider := sdktrace.NewTracerProvider(
@@ -19,7 +22,7 @@ func ExampleNewTransport() {
 	)
 	// Where otelhttp makes the spans: otelhttp.NewTransport(otelkprobe.NewTransport(nil)).
 	client := &http.Client{Transport: otelkprobe.NewTransport(nil)}
-	_, _ = provider, client
+	get(client, provider)
 }
 
 // A client with a transport of its own.
@@ -28,8 +31,7 @@ func ExampleDialContext() {
 		DialContext:         otelkprobe.DialContext(&net.Dialer{Timeout: 5 * time.Second}),
 		MaxIdleConnsPerHost: 50,
 	}
-	client := &http.Client{Transport: otelkprobe.NewTransport(base)}
-	_ = client
+	get(&http.Client{Transport: otelkprobe.NewTransport(base)}, nil)
 }
 
 // A server: one line for the spans, one for the connections.

@@ -79,16 +79,29 @@ func (c *claim) dialled(conn net.Conn) {
 	o.addLocked(s, c)
 }
 
-// release gives back what is still the claim's. It may be called several times.
+// release gives back what is still the claim's, for good. It may be called several times.
 func (c *claim) release() {
 	c.owners.mu.Lock()
 	defer c.owners.mu.Unlock()
+	c.released = true
+	c.giveBackLocked()
+}
+
+// idle gives it back where a connection is done with. The request may get another one: a
+// base may send it again.
+func (c *claim) idle() {
+	c.owners.mu.Lock()
+	defer c.owners.mu.Unlock()
+	c.giveBackLocked()
+}
+
+func (c *claim) giveBackLocked() {
 	for _, key := range c.sockets {
 		if bound := c.owners.bySocket[key]; bound.claim == c {
 			c.owners.releaseLocked(bound)
 		}
 	}
-	c.sockets, c.released = nil, true
+	c.sockets = nil
 }
 
 // holds says whether something is still the claim's.

@@ -40,8 +40,9 @@ func server(s *http.Server, note noteFunc) {
 		return context.WithValue(ctx, serverConnKey{}, c)
 	}
 	s.ConnState = func(conn net.Conn, to http.ConnState) {
-		if c, ok := conns.Load(conn); ok {
-			c.(*serverConn).changed(to)
+		found, _ := conns.Load(conn)
+		if c, ok := found.(*serverConn); ok {
+			c.changed(to)
 			if to == http.StateClosed || to == http.StateHijacked {
 				conns.Delete(conn)
 			}
@@ -132,11 +133,11 @@ func (s *ServerSpans) Started(ctx context.Context, span trace.SpanContext) {
 
 // Ended states that only what is still written to the span's connection belongs to it.
 func (s *ServerSpans) Ended(span trace.SpanContext) {
-	found, ok := s.conns.LoadAndDelete(keyOf(span))
+	found, _ := s.conns.LoadAndDelete(keyOf(span))
+	c, ok := found.(*serverConn)
 	if !ok {
 		return
 	}
-	c := found.(*serverConn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if keyOf(c.span) == keyOf(span) {

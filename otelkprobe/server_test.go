@@ -73,7 +73,7 @@ func ask(client *http.Client, span uint64, url string) error {
 // answer to it has been sent.
 func TestServer(t *testing.T) {
 	large := strings.Repeat("x", 100_000)
-	answer := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, large) }
+	answer := func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, large) }
 	one := []string{"binds 1", "lingers 1", "releases 1"}
 	for _, test := range []struct {
 		name    string
@@ -140,7 +140,7 @@ func TestServer(t *testing.T) {
 // TestServerProcessor expects the SDK's processor to bind server spans, and no others.
 func TestServerProcessor(t *testing.T) {
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spanprocessor.New()))
-	defer provider.Shutdown(t.Context())
+	t.Cleanup(func() { _ = provider.Shutdown(context.Background()) })
 	tracer := provider.Tracer("")
 	for kind, bound := range map[trace.SpanKind]bool{trace.SpanKindServer: true, trace.SpanKindInternal: false} {
 		var id trace.SpanID
@@ -174,7 +174,7 @@ func TestServerProcessor(t *testing.T) {
 // spans that start when there is no request.
 func TestServerNotBound(t *testing.T) {
 	spans := new(otelkprobe.ServerSpans)
-	handler := spanned(spans, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") })
+	handler := spanned(spans, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "x") })
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -220,7 +220,7 @@ func TestServerHijacked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "GET /switch HTTP/1.1\r\nHost: x\r\n%s: 1\r\n\r\nhello\n", headerX)
+	_, _ = fmt.Fprintf(conn, "GET /switch HTTP/1.1\r\nHost: x\r\n%s: 1\r\n\r\nhello\n", headerX)
 	all, err := io.ReadAll(bufio.NewReader(conn))
 	if err != nil || !strings.HasSuffix(string(all), "hello\n") {
 		t.Errorf("the other protocol gives %q, %v", all, err)
@@ -250,7 +250,7 @@ func (w watching) Accept() (net.Conn, error) {
 func TestServerConcurrent(t *testing.T) {
 	l, spans := newListener(), new(otelkprobe.ServerSpans)
 	server := listenTo(t, l, spanned(spans, func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, strings.Repeat("x", 1+len(r.URL.Path)*len(r.URL.Path)*100))
+		_, _ = fmt.Fprint(w, strings.Repeat("x", 1+len(r.URL.Path)*len(r.URL.Path)*100))
 	}), func(s *httptest.Server) { s.Listener = watching{s.Listener, t, l} })
 	client := server.Client()
 	client.Transport.(*http.Transport).MaxIdleConnsPerHost = 8

@@ -74,7 +74,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		GotConn: func(info httptrace.GotConnInfo) { c.got(info.Conn, t.shares(req, info.Conn)) },
 		// The body has been read, even if the caller does not know yet. The next request
 		// may have the connection already.
-		PutIdleConn: func(error) { c.release() },
+		PutIdleConn: func(error) { c.idle() },
 	})
 	resp, err := t.base.RoundTrip(req.WithContext(traced))
 	if err != nil {

@@ -31,7 +31,7 @@ func answering() *http.ServeMux {
 		_, _ = io.Copy(io.Discard, r.Body)
 		_, _ = w.Write(large)
 	})
-	mux.HandleFunc("/small", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") })
+	mux.HandleFunc("/small", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "x") })
 	mux.HandleFunc("/empty", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("/elsewhere", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/small", http.StatusFound)
@@ -48,7 +48,7 @@ func answering() *http.ServeMux {
 	mux.HandleFunc("/gone", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	mux.HandleFunc("/early", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusEarlyHints)
-		fmt.Fprint(w, "x")
+		_, _ = fmt.Fprint(w, "x")
 	})
 	mux.HandleFunc("/switch", func(w http.ResponseWriter, _ *http.Request) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
@@ -56,16 +56,16 @@ func answering() *http.ServeMux {
 			panic(err)
 		}
 		defer conn.Close()
-		fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		_, _ = fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 		_ = rw.Flush()
 		line, _ := rw.ReadString('\n')
-		fmt.Fprint(conn, line)
+		_, _ = fmt.Fprint(conn, line)
 	})
 	return mux
 }
 
 // do makes a request, reads the response to its end, and closes it.
-func do(client *http.Client, ctx context.Context, method, url string, body io.Reader) error {
+func do(ctx context.Context, client *http.Client, method, url string, body io.Reader) error {
 	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func TestTransport(t *testing.T) {
 				if test.body {
 					body = strings.NewReader(strings.Repeat("y", 100_000))
 				}
-				err := do(client, in(t.Context(), 1), test.method, url+test.path, body)
+				err := do(in(t.Context(), 1), client, test.method, url+test.path, body)
 				if (err != nil) != test.fails {
 					t.Fatalf("the request gives %v", err)
 				}
@@ -152,7 +152,7 @@ func TestTransportReuse(t *testing.T) {
 		ctx := httptrace.WithClientTrace(in(t.Context(), span), &httptrace.ClientTrace{
 			GotConn: func(info httptrace.GotConnInfo) { reused = append(reused, info.Reused) },
 		})
-		if err := do(client, ctx, "", url+"/large", nil); err != nil {
+		if err := do(ctx, client, "", url+"/large", nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -241,7 +241,7 @@ func TestTransportSwitched(t *testing.T) {
 	if !ok {
 		t.Fatalf("the body is a %T, which cannot be written to", resp.Body)
 	}
-	fmt.Fprintln(rw, "hello")
+	_, _ = fmt.Fprintln(rw, "hello")
 	if line, err := bufio.NewReader(rw).ReadString('\n'); line != "hello\n" {
 		t.Errorf("the other protocol gives %q, %v", line, err)
 	}
@@ -252,7 +252,7 @@ func TestTransportHTTP2(t *testing.T) {
 	l := newListener()
 	client, url := serve(t, l, true, true)
 	for _, span := range []uint64{1, 2} {
-		if err := do(client, in(t.Context(), span), "", url+"/small", nil); err != nil {
+		if err := do(in(t.Context(), span), client, "", url+"/small", nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -280,7 +280,7 @@ func TestTransportHTTP2WithoutTLS(t *testing.T) {
 		{both, []string{"binds 1", "releases 1"}},
 	} {
 		client := &http.Client{Transport: otelkprobe.NewTransportTo(l.note, &http.Transport{Protocols: test.protocols})}
-		if err := do(client, in(t.Context(), 1), "", server.URL+"/small", nil); err != nil {
+		if err := do(in(t.Context(), 1), client, "", server.URL+"/small", nil); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(test.want, l.take()); diff != "" {
@@ -305,11 +305,38 @@ func TestTransportUnknownBase(t *testing.T) {
 		return &http.Response{ProtoMajor: 2, StatusCode: 200, Body: io.NopCloser(strings.NewReader("x"))}, nil
 	}))}
 	for _, span := range []uint64{1, 2} {
-		if err := do(client, in(t.Context(), span), "", server.URL, nil); err != nil {
+		if err := do(in(t.Context(), span), client, "", server.URL, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if diff := cmp.Diff([]string{"binds 1", "releases 1"}, l.take()); diff != "" {
+		t.Errorf("statements (-want +got):\n%s", diff)
+	}
+}
+
+// TestTransportAgain expects a base that sends a request twice to have a connection bound
+// both times.
+func TestTransportAgain(t *testing.T) {
+	l := newListener()
+	server := httptest.NewServer(answering())
+	defer server.Close()
+	base := &http.Transport{}
+	defer base.CloseIdleConnections()
+	client := &http.Client{Transport: otelkprobe.NewTransportTo(l.note, roundTripper(func(req *http.Request) (*http.Response, error) {
+		resp, err := base.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			return nil, err
+		}
+		return base.RoundTrip(req)
+	}))}
+	if err := do(in(t.Context(), 1), client, "", server.URL+"/small", nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"binds 1", "releases 1", "binds 1", "releases 1"}, l.take()); diff != "" {
 		t.Errorf("statements (-want +got):\n%s", diff)
 	}
 }
@@ -324,7 +351,7 @@ func TestTransportWithoutSocket(t *testing.T) {
 		httptrace.ContextClientTrace(req.Context()).GotConn(httptrace.GotConnInfo{Conn: one})
 		return &http.Response{ProtoMajor: 1, StatusCode: 200, Body: io.NopCloser(strings.NewReader("x"))}, nil
 	}))}
-	if err := do(client, in(t.Context(), 1), "", "http://localhost", nil); err != nil {
+	if err := do(in(t.Context(), 1), client, "", "http://localhost", nil); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string(nil), l.take()); diff != "" {
@@ -342,7 +369,7 @@ func TestTransportDefault(t *testing.T) {
 	}
 	_ = refusing.Close()
 	client := &http.Client{Transport: otelkprobe.NewTransportTo(l.note, nil)}
-	if err := do(client, in(t.Context(), 1), "", "http://"+refusing.Addr().String(), nil); err == nil {
+	if err := do(in(t.Context(), 1), client, "", "http://"+refusing.Addr().String(), nil); err == nil {
 		t.Fatal("the connection was not refused")
 	}
 	if diff := cmp.Diff([]string{"binds 1"}, l.take()); diff != "" {
