@@ -109,15 +109,11 @@ type spanKey struct {
 
 func keyOf(span trace.SpanContext) spanKey { return spanKey{span.TraceID(), span.SpanID()} }
 
-// Started binds the connection of a request to its server span. The context is the one
-// that the span was started with. It does nothing when a span of this process is in it,
-// or has the connection already: the span is not the outermost.
+// Started binds the connection of a request, which is known from the request's context,
+// to a server span. It does nothing while another one has it: that is the outermost.
 func (s *ServerSpans) Started(ctx context.Context, span trace.SpanContext) {
 	c, ok := ctx.Value(serverConnKey{}).(*serverConn)
 	if !ok || !span.IsValid() {
-		return
-	}
-	if above := trace.SpanContextFromContext(ctx); above.IsValid() && !above.IsRemote() {
 		return
 	}
 	c.mu.Lock()

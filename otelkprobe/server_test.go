@@ -98,12 +98,6 @@ func TestServer(t *testing.T) {
 				s.Ended(spanContext(2))
 			}
 		}, []string{"binds 1", "lingers 1", "binds 2", "lingers 2", "releases 2"}},
-		{"remote parent", func(s *otelkprobe.ServerSpans) http.HandlerFunc {
-			return func(w http.ResponseWriter, r *http.Request) {
-				remote := trace.ContextWithRemoteSpanContext(r.Context(), spanContext(8))
-				spanned(s, answer)(w, r.WithContext(remote))
-			}
-		}, one},
 		{"span that does not end", func(s *otelkprobe.ServerSpans) http.HandlerFunc {
 			return func(_ http.ResponseWriter, r *http.Request) { s.Started(r.Context(), spanContext(1)) }
 		}, []string{"binds 1", "releases 1"}},
