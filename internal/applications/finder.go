@@ -47,14 +47,17 @@ type ID uint64
 type Changes struct {
 	Found []Program
 	Gone  []ID // found before, and no process has run it for a while
+	// Unread are Go programs, each once, of which it is not known whether they tell.
+	Unread []error
 }
 
 // Stats count what a Finder could not do.
 type Stats struct {
 	Refused uint64 // processes whose program may not be looked at
-	Damaged uint64 // programs that could not be read
 	LeftOut uint64 // programs beyond the number that is followed at a time
 }
+
+var errUnread = errors.New("read the functions of")
 
 // Finder finds programs with a function of a given name among those that run. Only
 // what proc shows is found, so processes of other PID namespaces only from outside.
@@ -134,6 +137,8 @@ func (f *Finder) Scan(ctx context.Context) (Changes, error) {
 		switch {
 		case err == nil && found != nil:
 			changes.Found = append(changes.Found, *found)
+		case errors.Is(err, errUnread):
+			changes.Unread = append(changes.Unread, err)
 		case errors.Is(err, fs.ErrPermission) && !p.refused:
 			p.refused = true
 			f.stats.Refused++
@@ -166,42 +171,45 @@ func (f *Finder) look(pid int) (*Program, error) {
 		f.see(known)
 		return nil, opened.Close()
 	}
-	found := f.examine(opened, key)
-	if found == nil {
-		return nil, opened.Close()
-	}
-	found.PID = pid
+	found, err := f.examine(opened, key)
+	name := ""
 	if target, err := os.Readlink(path); err == nil {
-		found.Name = filepath.Base(strings.TrimSuffix(target, " (deleted)"))
+		name = filepath.Base(strings.TrimSuffix(target, " (deleted)"))
 	}
+	if err != nil {
+		err = fmt.Errorf("%w %s of process %d: %w", errUnread, name, pid, err)
+	}
+	if found == nil {
+		return nil, errors.Join(err, opened.Close())
+	}
+	found.PID, found.Name = pid, name
 	return found, nil
 }
 
 // examine looks into a file for the first time, and remembers what it is.
-func (f *Finder) examine(opened *os.File, key fileKey) *Program {
+func (f *Finder) examine(opened *os.File, key fileKey) (*Program, error) {
 	known := &file{}
 	f.files[key] = known
 	defer f.see(known)
 	offset, err := f.find(opened, key.size)
 	switch {
 	case errors.Is(err, errNotOurs), errors.Is(err, errNoFunction):
-		return nil
+		return nil, nil
 	case err != nil:
-		f.stats.Damaged++
-		return nil
+		return nil, err
 	}
 	below := realOf(opened, key)
 	if known.program = f.programs[below]; known.program != nil {
-		return nil
+		return nil, nil
 	}
 	if len(f.programs) >= maxPrograms {
 		f.stats.LeftOut++
-		return nil
+		return nil, nil
 	}
 	f.lastID++
 	known.program = &program{id: f.lastID}
 	f.programs[below] = known.program
-	return &Program{ID: f.lastID, File: opened, Offset: offset}
+	return &Program{ID: f.lastID, File: opened, Offset: offset}, nil
 }
 
 // find looks for the function and counts what is read.

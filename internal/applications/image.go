@@ -34,25 +34,24 @@ type image struct {
 	segments []elf.Prog64
 }
 
-// readImage reads the tables. An error other than errNotOurs means a damaged file.
+// readImage reads the tables. Every error is errNotOurs: what has no sections, as
+// packed programs, can be anything.
 func readImage(file io.ReaderAt) (*image, error) {
 	var h elf.Header64
 	err := readStruct(file, 0, &h)
 	switch {
-	case errors.Is(err, io.EOF): // too short
-		return nil, errNotOurs
 	case err != nil:
-		return nil, err
+		return nil, fmt.Errorf("read the ELF header: %w: %w", errNotOurs, err)
 	case !bytes.HasPrefix(h.Ident[:], []byte(elf.ELFMAG)),
 		elf.Class(h.Ident[elf.EI_CLASS]) != elf.ELFCLASS64,
 		elf.Data(h.Ident[elf.EI_DATA]) != elf.ELFDATA2LSB,
 		elf.Machine(h.Machine) != elf.EM_X86_64,
 		elf.Type(h.Type) != elf.ET_EXEC && elf.Type(h.Type) != elf.ET_DYN,
-		h.Shnum == 0: // a packed program
+		h.Shnum == 0:
 		return nil, errNotOurs
 	case h.Shnum > maxSections, h.Phnum > maxSegments, h.Shstrndx >= h.Shnum,
 		int(h.Shentsize) != binary.Size(elf.Section64{}), int(h.Phentsize) != binary.Size(elf.Prog64{}):
-		return nil, errors.New("read the ELF header: its tables are of no known shape")
+		return nil, fmt.Errorf("read the ELF header: %w: its tables are of no known shape", errNotOurs)
 	}
 	m := &image{
 		file:     file,
@@ -60,18 +59,18 @@ func readImage(file io.ReaderAt) (*image, error) {
 		segments: make([]elf.Prog64, h.Phnum),
 	}
 	if err := readStruct(file, h.Shoff, m.sections); err != nil {
-		return nil, fmt.Errorf("read the sections: %w", err)
+		return nil, fmt.Errorf("read the sections: %w: %w", errNotOurs, err)
 	}
 	if err := readStruct(file, h.Phoff, m.segments); err != nil {
-		return nil, fmt.Errorf("read the segments: %w", err)
+		return nil, fmt.Errorf("read the segments: %w: %w", errNotOurs, err)
 	}
 	names := m.sections[h.Shstrndx]
 	if !plain(names) || names.Size > maxSectionNames {
-		return nil, errors.New("read the names of sections: they are of no known shape")
+		return nil, fmt.Errorf("read the names of sections: %w: they are of no known shape", errNotOurs)
 	}
 	m.names = make([]byte, names.Size)
 	if err := readAt(file, m.names, names.Off); err != nil {
-		return nil, fmt.Errorf("read the names of sections: %w", err)
+		return nil, fmt.Errorf("read the names of sections: %w: %w", errNotOurs, err)
 	}
 	return m, nil
 }

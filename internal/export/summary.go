@@ -28,6 +28,10 @@ type Summary struct {
 	FramesPassedOver uint64 `json:"frames_passed_over,omitempty"`
 	Waits            uint64 `json:"waits"`               // spans among them that are a packet's wait: of no frame, and no root
 	Summed           uint64 `json:"summaries,omitempty"` // spans among them that summarize what an application's span caused
+	// Applications counts programs that were probed because they tell of their spans,
+	// ApplicationsUnread those of which it is not known whether they do.
+	Applications       uint64 `json:"applications,omitempty"`
+	ApplicationsUnread uint64 `json:"applications_unread,omitempty"`
 	// KernelLost is what the kernel side could not send or follow, by counter.
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    TrackerSummary    `json:"tracker"`
