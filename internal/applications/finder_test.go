@@ -3,6 +3,7 @@ package applications
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"errors"
 	"io/fs"
 	"os"
@@ -14,6 +15,21 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
+
+// ownNote is a function of the tests' own program.
+const ownNote = "github.com/otel-kprobe/otel-kprobe/internal/applications.note"
+
+//go:noinline
+func note(t *testing.T) { t.Helper() }
+
+// ownProgram is a copy of the tests' own program, which has the function.
+func ownProgram(t *testing.T) string {
+	t.Helper()
+	note(t)
+	path := filepath.Join(t.TempDir(), "app")
+	copyFile(t, "/proc/self/exe", path)
+	return path
+}
 
 // processTree is a directory like /proc.
 type processTree struct {
@@ -89,7 +105,7 @@ func copyFile(t *testing.T, from, to string) {
 // TestFinder follows programs through their lives.
 func TestFinder(t *testing.T) {
 	dir := t.TempDir()
-	app := buildProgram(t, "app", []string{"CGO_ENABLED=0"})
+	app := ownProgram(t)
 	linked, second := filepath.Join(dir, "linked"), filepath.Join(dir, "second")
 	if err := os.Link(app, linked); err != nil {
 		t.Fatal(err)
@@ -99,7 +115,7 @@ func TestFinder(t *testing.T) {
 	processes.run(1, "/bin/true")
 	processes.run(2, "")
 	processes.run(7, app)
-	f := newFinder(processes.dir, toldNote)
+	f := newFinder(processes.dir, ownNote)
 
 	scan(t, f, Changes{Found: []Program{{ID: 1, Name: "app", PID: 7}}})
 	processes.run(8, app)
@@ -129,12 +145,12 @@ func TestFinder(t *testing.T) {
 
 // TestFinderReplaced expects a file of the same name to be looked at anew.
 func TestFinderReplaced(t *testing.T) {
-	app := buildProgram(t, "app", []string{"CGO_ENABLED=0"})
+	app := ownProgram(t)
 	program := filepath.Join(t.TempDir(), "program")
 	copyFile(t, "/bin/true", program)
 	processes := newProcessTree(t)
 	processes.run(5, program)
-	f := newFinder(processes.dir, toldNote)
+	f := newFinder(processes.dir, ownNote)
 	scan(t, f, Changes{})
 	copyFile(t, app, program)
 	scan(t, f, Changes{Found: []Program{{ID: 1, Name: "program", PID: 5}}})
@@ -174,7 +190,7 @@ func TestFinderRunning(t *testing.T) {
 
 // TestFinderCounts expects what cannot be followed to be counted, once.
 func TestFinderCounts(t *testing.T) {
-	app := buildProgram(t, "app", []string{"CGO_ENABLED=0"})
+	app := ownProgram(t)
 	content, err := os.ReadFile(app)
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +198,11 @@ func TestFinderCounts(t *testing.T) {
 	dir := t.TempDir()
 	cut, large, newer := filepath.Join(dir, "cut"), filepath.Join(dir, "large"), filepath.Join(dir, "newer")
 	copyFile(t, app, large)
-	magic := bytes.Index(content, []byte{0xf1, 0xff, 0xff, 0xff, 0, 0, 1, 8})
+	parsed, err := elf.NewFile(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	magic := parsed.Section(".gopclntab").Offset
 	if err := errors.Join(
 		os.WriteFile(cut, content[:len(content)/2], 0o700),
 		os.WriteFile(newer, slices.Concat(content[:magic], []byte{0xf0}, content[magic+1:]), 0o700),
@@ -194,7 +214,7 @@ func TestFinderCounts(t *testing.T) {
 	processes.run(5, cut)
 	processes.run(6, large)
 	processes.run(7, app)
-	f := newFinder(processes.dir, toldNote)
+	f := newFinder(processes.dir, ownNote)
 	for inode := range uint64(maxPrograms) {
 		f.programs[realFile{device: 1 << 60, inode: inode}] = &program{} // of no file
 	}
@@ -218,13 +238,13 @@ func TestFinderCounts(t *testing.T) {
 // TestFinderInTurns expects every process to be looked at, in spite of the bounds of a
 // scan, and new ones at once.
 func TestFinderInTurns(t *testing.T) {
-	app := buildProgram(t, "app", []string{"CGO_ENABLED=0"})
+	app := ownProgram(t)
 	processes := newProcessTree(t)
 	const count = 2*looksPerScan + 500
 	for pid := range count {
 		processes.run(pid+1, "/bin/true")
 	}
-	f := newFinder(processes.dir, toldNote)
+	f := newFinder(processes.dir, ownNote)
 	scans := 0
 	for again := true; again; again = f.Behind() {
 		scan(t, f, Changes{})
@@ -263,7 +283,7 @@ func TestFinderInTurns(t *testing.T) {
 func TestFinderEnds(t *testing.T) {
 	processes := newProcessTree(t)
 	processes.run(1, "/bin/true")
-	f := newFinder(processes.dir, toldNote)
+	f := newFinder(processes.dir, ownNote)
 	ended, end := context.WithCancel(context.Background())
 	end()
 	if _, err := f.Scan(ended); err != nil || !f.Behind() {
@@ -325,7 +345,7 @@ func BenchmarkScan(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	f := newFinder(dir, toldNote)
+	f := newFinder(dir, ownNote)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := f.Scan(b.Context()); err != nil {

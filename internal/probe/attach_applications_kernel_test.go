@@ -3,17 +3,22 @@
 package probe
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/applications"
 )
 
-// This test loads a program into the running kernel. It needs root:
+// These tests load a program into the running kernel. They need root:
 //
 //	go test -tags vm -c ./internal/probe && ./probe.test -test.run Kernel
 
@@ -61,6 +66,103 @@ func lastArguments(t *testing.T) (program *ebpf.Program, read func() [4]uint64) 
 			t.Fatal(err)
 		}
 		return v
+	}
+}
+
+// tells is set in the environment of a process that calls told when its standard input
+// ends.
+const tells = "OTEL_KPROBE_TEST_TELLS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(tells) == "" {
+		os.Exit(m.Run())
+	}
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		panic(err)
+	}
+	told(uint64(os.Getpid()), 0, 0, 0, 0, 0)
+}
+
+// overlays mounts count overlay file systems of one directory, which has the test's own
+// program, and gives its paths.
+func overlays(t *testing.T, count int) (paths []string) {
+	t.Helper()
+	if out, err := exec.Command("modprobe", "overlay").CombinedOutput(); err != nil {
+		t.Fatalf("load overlay: %v\n%s", err, out)
+	}
+	dir := t.TempDir()
+	// The test's directory may be on an overlay itself, which cannot be the upper one.
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }) // the machine is thrown away
+	own, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(os.Mkdir(dir+"/lower", 0o700), os.WriteFile(dir+"/lower/app", own, 0o700))
+	for i := range count {
+		at := fmt.Sprintf("%s/%d", dir, i)
+		for _, name := range []string{"", "/upper", "/work", "/merged"} {
+			err = errors.Join(err, os.Mkdir(at+name, 0o700))
+		}
+		err = errors.Join(err, unix.Mount("overlay", at+"/merged", "overlay", 0,
+			"lowerdir="+dir+"/lower,upperdir="+at+"/upper,workdir="+at+"/work"))
+		t.Cleanup(func() { _ = unix.Unmount(at+"/merged", unix.MNT_DETACH) }) // as above
+		paths = append(paths, at+"/merged/app")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+// TestKernelAttachOverlay expects the program of two containers of one image to be found
+// once, and the calls of both to be seen once each.
+func TestKernelAttachOverlay(t *testing.T) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		t.Fatal(err)
+	}
+	var ends []func() error
+	for _, path := range overlays(t, 2) {
+		process := exec.Command(path)
+		process.Env = []string{tells + "=1"}
+		in, err := process.StdinPipe()
+		if err := errors.Join(err, process.Start()); err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, func() error { return errors.Join(in.Close(), process.Wait()) })
+	}
+	program, read := lastArguments(t)
+	finder := applications.NewFinder(tolds)
+	changes, err := finder.Scan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	attached := 0
+	for _, found := range changes.Found {
+		if found.Name == "app" {
+			attached++
+			l, err := AttachApplication(program, found)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = l.Close() }) // nothing is lost with it
+		}
+		if err := found.File.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if attached != 1 {
+		t.Errorf("found %d programs, want one for both", attached)
+	}
+	for i, end := range ends {
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+		if got := read()[0]; got != uint64(i+1) {
+			t.Errorf("%d calls were seen when %d processes had made one", got, i+1)
+		}
 	}
 }
 
