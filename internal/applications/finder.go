@@ -54,7 +54,7 @@ type Changes struct {
 // Stats count what a Finder could not do.
 type Stats struct {
 	Refused uint64 // processes whose program may not be looked at
-	LeftOut uint64 // programs beyond the number that is followed at a time
+	LeftOut uint64 // programs beyond the number that is followed at a time; they stay left out
 }
 
 var errUnread = errors.New("read the functions of")

@@ -11,6 +11,8 @@ import (
 const (
 	// pclntabMagic begins the table of functions since Go 1.20, little-endian.
 	pclntabMagic = 0xfffffff1
+	// maxTable bounds the table, which takes some 100 MiB in the largest known programs.
+	maxTable = 256 << 20
 	// maxNames bounds the names of functions that are searched; those of the largest
 	// known programs take some 10 MiB.
 	maxNames = 64 << 20
@@ -86,7 +88,7 @@ func (m *image) readFunctionTable() (*functionTable, error) {
 	switch {
 	case h.Magic != pclntabMagic, h.PtrSize != 8, h.MinLC != 1:
 		return nil, errors.New("read the table of functions: it is of no known version")
-	case h.Functions == 0, h.Functions > maxFunctions, h.Names > h.Units, h.Units > s.Size,
+	case s.Size > maxTable, h.Functions == 0, h.Functions > maxFunctions, h.Names > h.Units, h.Units > s.Size,
 		h.Units-h.Names > maxNames, h.Pairs > s.Size:
 		return nil, errors.New("read the table of functions: its sizes cannot be")
 	}
