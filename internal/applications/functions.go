@@ -11,12 +11,10 @@ import (
 const (
 	// pclntabMagic begins the table of functions since Go 1.20, little-endian.
 	pclntabMagic = 0xfffffff1
-	// maxTable bounds the table, which takes some 100 MiB in the largest known programs.
-	maxTable = 256 << 20
-	// maxNames bounds the names of functions that are searched; those of the largest
-	// known programs take some 10 MiB.
-	maxNames = 64 << 20
-	// maxFunctions is as many as the largest known programs have, several times over.
+	// maxTable, maxNames (bytes) and maxFunctions are far above what programs have: the
+	// go command has 2 % of that at most.
+	maxTable     = 256 << 20
+	maxNames     = 64 << 20
 	maxFunctions = 4 << 20
 	// The members of runtime.moduledata that are read:
 	// https://github.com/golang/go/blob/go1.26.0/src/runtime/symtab.go
