@@ -4,7 +4,10 @@
 # and prints one line of tab-separated values for each configuration.
 #
 # usage: guest.sh CONFIGURATION…   untraced, ours-none, ours-all, ours-all-burst,
-#                                  pwru-none, pwru-all
+#                                  pwru-none, pwru-all; ours-… may end in -off: without
+#                                  spans of applications
+# With BENCH_REQUESTS=N also N HTTP requests, by programs that do not tell otel-kprobe of
+# their spans and by programs that do.
 set -euo pipefail
 
 seconds=${BENCH_SECONDS:-3} # of one iperf3 run
@@ -28,7 +31,14 @@ make_network() {
 	done
 	ip netns exec server iperf3 -s -D -I "$tmp/iperf3.pid" >/dev/null
 	sleep 1
+	[[ -z ${BENCH_REQUESTS:-} ]] || serve_requests
 	throughput 1 >/dev/null # so that the first configuration is not the one that warms up
+}
+
+serve_requests() {
+	mount -t bpf bpf /sys/fs/bpf 2>/dev/null || true
+	ip netns exec server /share/requests -serve 10.9.0.2:8080 &
+	ip netns exec server /share/requests -serve 10.9.0.2:8081 -tell &
 }
 
 # A sleep without a process.
@@ -53,7 +63,8 @@ start_tracer() {
 	untraced) return ;;
 	ours-*)
 		# A burst is recorded first and exported when the processor is free again.
-		[[ $1 != *-burst ]] || how=(nice -n 19 "$ours") size=(--ring-size $((1 << 30)))
+		[[ $1 != *-burst* ]] || how=(nice -n 19 "$ours") size=(--ring-size $((1 << 30)))
+		[[ $1 != *-off ]] || size+=(--correlate=off)
 		"${how[@]}" packets "${size[@]}" --ready-file "$ready" --summary-file "$tmp/summary" \
 			--exporter file --output "$work/trace.jsonl" "$filter" >"$tmp/log" 2>&1 &
 		;;
@@ -115,12 +126,23 @@ flood() {
 		awk '/transmitted/ { sub(/ms$/, "", $NF); print $NF }'
 }
 
+# Prints requests a second; $1 is the server's port, the rest goes to the client.
+requests() {
+	if [[ -z ${BENCH_REQUESTS:-} ]]; then
+		echo -
+		return
+	fi
+	ip netns exec client /share/requests -ask "10.9.0.2:$1" -count "$BENCH_REQUESTS" "${@:2}"
+}
+
 make_network
 for configuration in "$@"; do
 	start_tracer "$configuration"
 	mbit=$(throughput "$seconds")
 	ping_ms=$(flood)
+	silent=$(requests 8080)
+	telling=$(requests 8081 -tell)
 	stop_tracer "$configuration"
-	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$configuration" "$mbit" "$ping_ms" \
-		"${frames:--}" "${lost:--}" "${start_s:--}" "${stop_s:--}" "${rss_mb:--}"
+	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$configuration" "$mbit" "$ping_ms" \
+		"${frames:--}" "${lost:--}" "${start_s:--}" "${stop_s:--}" "${rss_mb:--}" "$silent" "$telling"
 done

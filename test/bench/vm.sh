@@ -3,13 +3,14 @@
 # whose clock counts instructions (test/vm/run.sh --icount): the ratios repeat
 # within a percent however busy this machine is. Prints Markdown tables.
 #
-# usage: vm.sh [--kernel 6.12] [--part packets|block]… [--quick] [--binary FILE] [--keep DIR]
-#   --part    only this part (default: both)
+# usage: vm.sh [--kernel 6.12] [--part packets|block|correlate]… [--quick] [--binary FILE] [--keep DIR]
+#   --part    only this part (default: all)
 #   --quick   our configurations only
 #   --binary  an otel-kprobe built before, instead of one of this source
 #   --keep    directory for logs and summaries
 # Environment: BENCH_CONFIGURATIONS and BENCH_BLOCK_CONFIGURATIONS, some of those
-# of guest.sh (untraced first) and of block_guest.sh; BENCH_IOS, BENCH_ROUNDS.
+# of guest.sh (untraced first) and of block_guest.sh; BENCH_IOS, BENCH_ROUNDS;
+# BENCH_REQUESTS of part correlate.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,6 +18,7 @@ repository=$(cd "$here/../.." && pwd)
 kernel=6.12 binary='' keep='' parts=()
 packets=(${BENCH_CONFIGURATIONS:-untraced ours-none ours-all ours-all-burst pwru-none pwru-all})
 block=(${BENCH_BLOCK_CONFIGURATIONS:-ours-histogram ours-export ours-export-burst biolatency biosnoop biolatency.bt biosnoop.bt})
+correlate=(untraced ours-none-off ours-none ours-all-burst-off ours-all-burst)
 
 while [[ $# -gt 0 ]]; do
 	case $1 in
@@ -35,7 +37,7 @@ while [[ $# -gt 0 ]]; do
 		;;
 	esac
 done
-[[ ${#parts[@]} -gt 0 ]] || parts=(packets block)
+[[ ${#parts[@]} -gt 0 ]] || parts=(packets block correlate)
 
 share=$(mktemp -d -t otel-kprobe-bench.XXXXXX)
 trap 'rm -rf "$share"' EXIT
@@ -45,6 +47,7 @@ else
 	(cd "$repository" && go build -o "$share/otel-kprobe" ./cmd/otel-kprobe)
 fi
 cp "$here"/*guest.sh "$share/"
+(cd "$here/.." && CGO_ENABLED=0 go build -o "$share/requests" ./bench/requests)
 
 options=()
 [[ -z $keep ]] || options+=(--out "$keep" --env BENCH_KEEP=yes)
@@ -74,6 +77,21 @@ packets_table() {
 		}' "$share/results"
 }
 
+# Columns 1, 2, 9 and 10 of packets_table's: what spans of applications cost.
+correlate_table() {
+	awk -F '\t' -v kernel="$kernel" '
+		BEGIN {
+			printf "Linux %s, instruction-count clock: TCP, and HTTP requests with bodies of 1 KiB, over a veth pair\n\n", kernel
+			print "| configuration | Mbit/s | ratio | requests/s | ratio | requests/s, telling | ratio | frames | lost | start s | RSS MB |"
+			print "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+		}
+		$1 == "untraced" { base = $2; silent = $9; telling = $10 }
+		{
+			printf "| %s | %s | %.3f | %s | %.3f | %s | %.3f | %s | %s | %s | %s |\n", $1, $2, \
+				$2 / base, $9, $9 / silent, $10, $10 / telling, $4, $5, $6, $8
+		}' "$share/results"
+}
+
 # Columns: round, configuration, requests of a run, ms untraced at depth 1 and
 # 16, ms traced at both, requests seen, lost, start s, MB. Every round is a row;
 # a ratio is to the untraced run just before.
@@ -94,7 +112,11 @@ for part in "${parts[@]}"; do
 	case $part in
 	packets) measure guest.sh "${packets[@]}" && packets_table ;;
 	block) measure block_guest.sh "${block[@]}" && block_table ;;
-	*) echo "there is no part $part: packets and block are" >&2 && exit 2 ;;
+	correlate)
+		options+=(--env "BENCH_REQUESTS=${BENCH_REQUESTS:-1000}")
+		measure guest.sh "${correlate[@]}" && correlate_table
+		;;
+	*) echo "there is no part $part: packets, block and correlate are" >&2 && exit 2 ;;
 	esac
 	echo
 done
