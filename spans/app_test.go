@@ -108,48 +108,58 @@ func TestAppSources(t *testing.T) {
 		{
 			"an answer, and its reader",
 			[]told{{event.AppReads, 2, event.AppThread, none}, {event.AppAnswers, 1, event.AppPayload, none}},
-			[]string{"answers 1 payload", "read_by 2 thread"}, true, false,
+			[]string{"answers 1 payload", "read_by 2 thread"},
+			true, false,
 		},
 		{
 			"payload before option, requests before answers",
 			[]told{
-				{event.AppAnswers, 3, event.AppTCPOption, none}, {event.AppRequests, 2, event.AppTCPOption, none},
+				{event.AppAnswers, 3, event.AppTCPOption, none},
+				{event.AppRequests, 2, event.AppTCPOption, none},
 				{event.AppRequests, 1, event.AppPayload, none},
 			},
-			[]string{"sent_by 1 payload", "sent_by 2 tcp_option", "answers 3 tcp_option"}, true, true,
+			[]string{"sent_by 1 payload", "sent_by 2 tcp_option", "answers 3 tcp_option"},
+			true, true,
 		},
 		{
 			"the same span by both",
 			[]told{{event.AppRequests, 1, event.AppTCPOption, none}, {event.AppRequests, 1, event.AppPayload, none}},
-			[]string{"sent_by 1 payload"}, true, true,
+			[]string{"sent_by 1 payload"},
+			true, true,
 		},
 		{
 			"the sender is known better",
 			[]told{
-				{event.AppRequests, 2, event.AppPayload, none}, {event.AppAnswers, 3, event.AppPayload, none},
+				{event.AppRequests, 2, event.AppPayload, none},
+				{event.AppAnswers, 3, event.AppPayload, none},
 				{event.AppSends, 1, event.AppHelper, none},
 			},
-			[]string{"sent_by 1 helper"}, true, false,
+			[]string{"sent_by 1 helper"},
+			true, false,
 		},
 		{
 			"the sender is known better, and not sampled",
 			[]told{{event.AppRequests, 2, event.AppPayload, none}, {event.AppWrites, 1, event.AppHelper, event.AppUnsampled}},
-			[]string{"sent_by 1 helper unsampled"}, false, false,
+			[]string{"sent_by 1 helper unsampled"},
+			false, false,
 		},
 		{
 			"a reader does not tell who sent it",
 			[]told{{event.AppRequests, 2, event.AppPayload, none}, {event.AppReads, 1, event.AppHelper, none}},
-			[]string{"sent_by 2 payload", "read_by 1 helper"}, true, false,
+			[]string{"sent_by 2 payload", "read_by 1 helper"},
+			true, false,
 		},
 		{
 			"a reader that is not sampled vouches for nothing",
 			[]told{{event.AppRequests, 2, event.AppPayload, none}, {event.AppReads, 1, event.AppHelper, event.AppUnsampled}},
-			[]string{"sent_by 2 payload", "read_by 1 helper unsampled"}, true, true,
+			[]string{"sent_by 2 payload", "read_by 1 helper unsampled"},
+			true, true,
 		},
 		{
 			"who says that a span is not sampled knows more",
 			[]told{{event.AppWrites, 1, event.AppThread, none}, {event.AppWrites, 1, event.AppHelper, event.AppUnsampled}},
-			[]string{"sent_by 1 thread unsampled"}, false, false,
+			[]string{"sent_by 1 thread unsampled"},
+			false, false,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -115,8 +115,6 @@ func TestCopiesAreBounded(t *testing.T) {
 		{"spans of the trace", load{8, 3999, 8}, maxTraceCopiedSpans / 4000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k := newFakeKernel()
-			b := testBuilder(k)
 			s, sink := newSummaries(t, SummaryOptions{Copies: true})
 			leftOut := int64(0)
 			s.emit = func(trace *Trace) {
@@ -130,15 +128,11 @@ func TestCopiesAreBounded(t *testing.T) {
 				}
 			}
 			for i := range c.packets {
-				j := newTestJourney(k, uint64(i)+1)
-				j.addFacts(tcpSegment)
-				app := appOf(1)
+				app := appSpan{AppContext: appOf(1), source: event.AppThread, kind: "sent_by"}
 				app.SpanID[0] = byte(i % c.spans)
-				j.because(event.AppWrites, app)
-				for range c.functions {
-					j.in("ip_output", 0, nil)
-				}
-				s.Add(b.Build(&j.Journey))
+				trace := &Trace{ID: [16]byte{byte(i)}, Spans: make([]Span, 1+c.functions)}
+				trace.setApps([]appSpan{app})
+				s.Add(trace)
 			}
 			s.CloseAll()
 			want := uint64(c.packets - c.copies)

@@ -32,8 +32,9 @@ type Summary struct {
 	Waits            uint64 `json:"waits"`                  // spans among them that are a packet's wait: of no frame, and no root
 	Summed           uint64 `json:"summaries,omitempty"`    // spans among them that summarize what an application's span caused
 	Copied           uint64 `json:"copied_spans,omitempty"` // spans among them that are copies of others, in an application's trace; a console gets none
-	// SummariesLeftOut counts the spans of applications, of each trace, that have no
-	// summary of it for the same reason; CopiesLeftOut the traces that were not copied.
+	// What stays out of applications' traces to keep them bounded. SummariesLeftOut
+	// counts the spans of applications that have no summary, of each trace that only its
+	// packets correlate; CopiesLeftOut the traces that were not copied.
 	SummariesLeftOut uint64      `json:"summaries_left_out,omitempty"`
 	CopiesLeftOut    uint64      `json:"copies_left_out,omitempty"`
 	Wire             WireSummary `json:"wire,omitzero"`

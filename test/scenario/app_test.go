@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -48,6 +49,7 @@ func TestApplicationSpans(t *testing.T) {
 	t.Run("datagrams", func(t *testing.T) { checkAppDatagrams(t, all) })
 	t.Run("replay", func(t *testing.T) { checkReplayedBytes(t, o) })
 	t.Run("child", func(t *testing.T) { checkAppSummaries(t, contexts) })
+	t.Run("full", func(t *testing.T) { checkAppCopies(t, contexts) })
 	t.Run("off", func(t *testing.T) { checkNoApps(t, contexts) })
 }
 
@@ -216,4 +218,47 @@ func checkAppSummaries(t *testing.T, c appContexts) {
 		t.Errorf("the closing summary tells of %d, want %d", o.summary.Summaries, len(want))
 	}
 	checkReplayedBytes(t, o, "--correlate", "child")
+}
+
+// checkAppCopies expects the packets of the span, besides their own traces, below the
+// summaries in the application's trace.
+func checkAppCopies(t *testing.T, c appContexts) {
+	t.Helper()
+	tr := start(t, "--correlate", "full", "--record", "DIR/recording",
+		"--filter-func", few+"|skb_consume_udp|skb_copy_datagram_iter", fmt.Sprintf("udp port %d", portAppUDP))
+	appDatagrams(t, c)
+	o := tr.stop(t)
+	checkSums(t, o, "file")
+	traces, err := e2e.ReadTracesFile(o.output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, packets := map[string]string{}, 0
+	var app, other []e2e.Span
+	for _, s := range e2e.Flatten(traces) {
+		if s.TraceID == hex.EncodeToString(appTrace[:]) {
+			names[s.SpanID] = s.Name
+			app = append(app, s)
+		} else {
+			other = append(other, s)
+		}
+	}
+	for _, s := range app {
+		parent := names[s.ParentSpanID]
+		if strings.HasPrefix(s.Name, "packet ") {
+			packets++
+			if len(s.Links) != 1 || !slices.ContainsFunc(other, func(of e2e.Span) bool {
+				return of.SpanID == s.Links[0].SpanID && of.Name == s.Name && of.StartUnixNs == s.StartUnixNs && of.EndUnixNs == s.EndUnixNs
+			}) {
+				t.Errorf("%s below %q has the links %+v to no trace like it", s.Name, parent, s.Links)
+			}
+		} else if parent == "" && !strings.HasPrefix(s.Name, "packets ") {
+			t.Errorf("%s has no parent", s.Name)
+		}
+	}
+	// The first datagram, and the answer that is read in the span.
+	if copied := uint64(len(app)) - o.summary.Summaries; packets != 2 || copied != o.summary.Copied {
+		t.Errorf("%d packets of %d spans are copied, the closing summary tells of %d", packets, copied, o.summary.Copied)
+	}
+	checkReplayedBytes(t, o, "--correlate", "full")
 }
