@@ -106,7 +106,7 @@ func serve(ctx context.Context, log *slog.Logger, o serverOptions, k *kernelTies
 // sizeOf is the number of bytes that a request asks for, fallback without one. It has
 // answered when ok is false.
 func sizeOf(w http.ResponseWriter, r *http.Request, fallback int64) (size int64, ok bool) {
-	text := r.FormValue("size")
+	text := r.URL.Query().Get("size")
 	if text == "" {
 		return fallback, true
 	}
