@@ -51,7 +51,7 @@ func backHandler(log *slog.Logger, s *store, delay time.Duration, p trace.Tracer
 	handle(mux, p, "GET /slow", func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-time.After(delay):
-			fmt.Fprintln(w, "waited", delay)
+			writeLine(w, "waited %v", delay)
 		case <-r.Context().Done(): // nobody is there to be answered
 		}
 	})
@@ -78,7 +78,7 @@ func storeBody(w http.ResponseWriter, r *http.Request, log *slog.Logger, s *stor
 		http.Error(w, "the body was not stored", http.StatusInternalServerError)
 		return
 	}
-	fmt.Fprintln(w, "stored", n, "bytes")
+	writeLine(w, "stored %d bytes", n)
 }
 
 // echo answers with as many bytes as the request asks for.

@@ -223,8 +223,8 @@ func TestLoad(t *testing.T) {
 // TestServe serves TLS with a certificate of its own, with HTTP/2 or without, to a
 // client that trusts it, and ends when it is told to.
 func TestServe(t *testing.T) {
+	defer goleak.VerifyNone(t)
 	for _, http2 := range []bool{false, true} {
-		defer goleak.VerifyNone(t)
 		path := t.TempDir() + "/certificate"
 		address := freeAddress(t)
 		p := sdktrace.NewTracerProvider()
@@ -267,7 +267,7 @@ func healthProtocol(t *testing.T, o clientOptions, p *sdktrace.TracerProvider) s
 			last = err
 			continue
 		}
-		response.Body.Close()
+		_ = response.Body.Close() // it has been looked at
 		client.CloseIdleConnections()
 		if response.StatusCode != http.StatusOK {
 			t.Errorf("the server's health: %s", response.Status)

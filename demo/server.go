@@ -56,9 +56,14 @@ func handle(mux *http.ServeMux, p trace.TracerProvider, pattern string, f http.H
 func newMux() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "ok")
+		writeLine(w, "ok")
 	})
 	return mux
+}
+
+// writeLine answers with a line of text.
+func writeLine(w http.ResponseWriter, format string, args ...any) {
+	_, _ = fmt.Fprintf(w, format+"\n", args...) // a client that has gone knows
 }
 
 // serve serves until ctx is done, and then ends what is under way.

@@ -160,7 +160,7 @@ func (c *hostileCase) run(ctx context.Context, address string, b *book, first in
 			return err
 		}
 		_, err = io.Copy(io.Discard, answer.Body)
-		if err = errors.Join(err, answer.Body.Close()); err != nil {
+		if err := errors.Join(err, answer.Body.Close()); err != nil {
 			return err
 		}
 		if answer.StatusCode != http.StatusOK {
