@@ -12,7 +12,9 @@
 
 #define MAX_APP_WRITES 4 /* writes that are told of one packet */
 
+#define TCP_FLAG_FIN 0x01
 #define TCP_FLAG_SYN 0x02
+#define TCP_FLAG_RST 0x04
 #define TCP_FLAG_ACK 0x10
 
 /*
@@ -42,6 +44,13 @@ static __always_inline struct app_record *new_app_record(struct cpu_state *cpu, 
 	return record;
 }
 
+static __always_inline void tell_context(struct app_record *record, const struct told_context *told)
+{
+	record->source = told->source;
+	record->flags = told->flags;
+	record->app = told->app;
+}
+
 /* Tells the write of that number. */
 __noinline int tell_write(u64 sock, u64 journey, u64 skb, u32 number)
 {
@@ -55,23 +64,33 @@ __noinline int tell_write(u64 sock, u64 journey, u64 skb, u32 number)
 	write = &known->last[number & (WRITES_PER_SOCKET - 1)];
 	record->write_mono_ns = write->at_mono_ns;
 	record->seq = write->seq;
-	record->source = write->source;
-	record->app = write->app;
+	tell_context(record, &write->told);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP); /* a frame's record follows */
 	return 0;
 }
 
-/* The current thread does what with a packet. Outside of a span nothing is told. */
-__noinline int tell_thread(u64 journey, u64 skb, u32 what)
+/*
+ * The user of a socket does what with a packet: in the span that the socket belongs
+ * to, else, with by_thread, in that of the current thread. Outside of a span nothing
+ * is told.
+ */
+__noinline int tell_user(u64 sock, u64 journey, u64 skb, u32 what, u32 by_thread)
 {
-	const struct app_context *app = thread_context();
+	const struct told_context *noted = socket_context(sock, 0);
 	struct cpu_state *cpu = this_cpu_state();
-	struct app_record *record = app && cpu ? new_app_record(cpu, journey, skb, what) : 0;
+	struct told_context told = {};
+	struct app_record *record;
 
+	if (noted)
+		told = *noted;
+	else if (by_thread)
+		read_thread_context(&told);
+	if (!told.source || !cpu)
+		return 0;
+	record = new_app_record(cpu, journey, skb, what);
 	if (!record)
 		return 0;
-	record->source = APP_THREAD;
-	record->app = *app;
+	tell_context(record, &told);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
 	return 0;
 }
@@ -111,7 +130,8 @@ __noinline int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end)
  * A followed packet, from its network header at ip to behind, shows a socket, which a
  * thread used last. What the socket did not send says nothing here. An acknowledgement
  * may be sent for another span than the thread is in by now, so of TCP without data
- * only a connection's first packet counts.
+ * the thread speaks for a connection's first packet only. What ends a connection is
+ * nobody's.
  */
 __noinline int tell_sender(u64 journey, u64 skb, u64 sock, u64 ip, u64 behind)
 {
@@ -121,7 +141,7 @@ __noinline int tell_sender(u64 journey, u64 skb, u64 sock, u64 ip, u64 behind)
 	u64 at = ip + (is_ip4 ? (read_u8(ip) & 15) * 4 : sizeof(struct ip6_header));
 	union transport_header header = {};
 	struct socket_owner *owner;
-	u32 begin, bytes;
+	u32 begin, bytes, by_thread;
 
 	sock = full_sock(sock);
 	if (!ip || !sock || is_kernel_sock(sock))
@@ -135,12 +155,15 @@ __noinline int tell_sender(u64 journey, u64 skb, u64 sock, u64 ip, u64 behind)
 		bytes = behind - at - (header.tcp.offset >> 4) * 4;
 		if (bytes)
 			return tell_writes(sock, journey, skb, begin, begin + bytes);
-		if ((header.tcp.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
+		if (header.tcp.flags & (TCP_FLAG_FIN | TCP_FLAG_RST))
 			return 0;
 	}
 	owner = bpf_map_lookup_elem(&owners, &sock);
-	if (settings.correlate && owner && owner->tid == (u32)bpf_get_current_pid_tgid())
-		tell_thread(journey, skb, APP_SENDS);
+	by_thread = owner && owner->tid == (u32)bpf_get_current_pid_tgid();
+	if (protocol == PROTOCOL_TCP && (header.tcp.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
+		by_thread = 0;
+	if (settings.correlate)
+		tell_user(sock, journey, skb, APP_SENDS, by_thread);
 	return 0;
 }
 

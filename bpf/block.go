@@ -75,6 +75,8 @@ type BlockOptions struct {
 	// Contexts is the map with the spans that threads are in (OpenContexts); nil: none
 	// is known. LoadBlock does not close it.
 	Contexts *ebpf.Map
+	// Correlate asks for spans of applications.
+	Correlate bool
 
 	RingBytes   int
 	KernelTypes *btf.Spec // nil: Load reads it
@@ -150,7 +152,7 @@ func applyBlockSettings(spec *ebpf.CollectionSpec, o BlockOptions) error {
 		RemapArg:       uint8(o.Arguments.Remap),
 		SplitArg:       uint8(o.Arguments.Split),
 		ExecuteArg:     uint8(o.Arguments.Execute),
-		Contexts:       flag(o.Contexts != nil),
+		Contexts:       flag(o.Correlate),
 	}
 	copy(settings.Devices[:], o.Devices)
 	if err := spec.Variables["settings"].Set(settings); err != nil {
@@ -163,8 +165,7 @@ func applyBlockSettings(spec *ebpf.CollectionSpec, o BlockOptions) error {
 	if !o.Histogram || o.By == 0 {
 		spec.Maps["histograms"].MaxEntries = 1
 	}
-	shapeContexts(spec, o.Contexts)
-	return nil
+	return applyApplications(spec, o.Correlate, o.Contexts)
 }
 
 // Ring is the ring buffer that the records come through.
@@ -208,5 +209,7 @@ func decodeBlock(raw *[blockRecordBytes]byte, block *event.Block) {
 		IOPriority:     u16(raw[148:]),
 		Bios:           u16(raw[150:]),
 		Requeues:       u16(raw[152:]),
+		AppSource:      event.AppSource(raw[154]),
+		AppFlags:       event.AppFlags(raw[155]),
 	}
 }

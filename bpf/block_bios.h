@@ -54,8 +54,14 @@ static __always_inline void note_submitter(struct bio_state *state, u64 now)
 	submitter->tid = pid_tgid;
 	submitter->tgid = pid_tgid >> 32;
 	bpf_get_current_comm(submitter->comm, sizeof(submitter->comm));
-	if (settings.contexts)
-		read_thread_context(&submitter->app);
+	if (settings.contexts) {
+		struct told_context told = {};
+
+		read_thread_context(&told);
+		submitter->app = told.app;
+		state->app_source = told.source;
+		state->app_flags = told.flags;
+	}
 }
 
 /* Dirty pages belong to the cgroup that the bio is charged to, and to no span. */
@@ -69,6 +75,8 @@ static __always_inline void note_writeback(struct bio_state *state, struct bio *
 	state->flags = BLOCK_SUBMITTER | BLOCK_WRITEBACK;
 	state->submitter.cgroup = 0;
 	__builtin_memset(&state->submitter.app, 0, sizeof(state->submitter.app));
+	state->app_source = 0;
+	state->app_flags = 0;
 	if (!bpf_core_field_exists(bio->bi_blkg) || !bio->bi_blkg)
 		return;
 	cgroup = bio->bi_blkg->blkcg->css.cgroup;

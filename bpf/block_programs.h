@@ -3,6 +3,7 @@
 #ifndef OTEL_KPROBE_BLOCK_PROGRAMS_H
 #define OTEL_KPROBE_BLOCK_PROGRAMS_H
 
+#include "app_notes.h"
 #include "block_requests.h"
 #include <bpf/bpf_tracing.h>
 
@@ -289,6 +290,13 @@ int loop_end(struct pt_regs *ctx)
 
 	if (!bpf_map_delete_elem(&workers, &tid))
 		__sync_fetch_and_add(&worker_count, -1);
+	return 0;
+}
+
+SEC("kprobe/application_note")
+int application_note(struct pt_regs *ctx)
+{
+	note_goroutine(ctx);
 	return 0;
 }
 

@@ -57,7 +57,9 @@ struct block_record {
 	__u16 io_priority;
 	__u16 bios;
 	__u16 requeues;
-	__u16 pad[3];
+	__u8 app_source; /* who told submitter.app: enum app_source */
+	__u8 app_flags;  /* enum app_flag */
+	__u16 pad[2];
 };
 
 #endif

@@ -81,7 +81,9 @@ struct bio_state {
 	u8 wanted;   /* with upper: it will be reported */
 	u8 children; /* with upper: bios were mapped from it */
 	u8 mapped;   /* mapped from an upper one, and not submitted yet */
-	u8 pad[7];
+	u8 app_source; /* of submitter.app */
+	u8 app_flags;
+	u8 pad[5];
 };
 
 /* In bio_state.flags: submitted in the cgroup that is wanted. */

@@ -46,6 +46,8 @@ static __always_inline void send_record(struct block_cpu_state *cpu, const struc
 static __always_inline void take_submitter(struct block_record *record, const struct bio_state *state)
 {
 	record->submitter = state->submitter;
+	record->app_source = state->app_source;
+	record->app_flags = state->app_flags;
 	record->flags |= state->flags;
 	record->parent = state->parent;
 	if (!record->insert_mono_ns)
@@ -74,6 +76,8 @@ static __always_inline void send_merge(struct block_cpu_state *cpu, const struct
 	merge->sector = BPF_CORE_READ((struct bio *)bio, bi_iter.bi_sector);
 	merge->bytes = BPF_CORE_READ((struct bio *)bio, bi_iter.bi_size);
 	merge->submitter = state->submitter;
+	merge->app_source = state->app_source;
+	merge->app_flags = state->app_flags;
 	bpf_ringbuf_submit(merge, wakeup_flag(&cpu->since_query, settings.wakeup_bytes));
 }
 
@@ -87,6 +91,8 @@ static __always_inline void fill_upper(struct block_record *record, const struct
 	record->address = bio;
 	record->sector = state->sector;
 	record->submitter = state->submitter;
+	record->app_source = state->app_source;
+	record->app_flags = state->app_flags;
 	record->device = state->device;
 	record->bytes = state->bytes;
 	record->bios = 1;

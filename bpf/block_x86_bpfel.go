@@ -19,6 +19,12 @@ type blockAppContext struct {
 	SpanId  [8]uint8
 }
 
+type blockAppSettings struct {
+	_           structs.HostLayout
+	HasTaskRegs uint8
+	Pad         [7]uint8
+}
+
 type blockBioState struct {
 	_             structs.HostLayout
 	Key           uint64
@@ -44,7 +50,9 @@ type blockBioState struct {
 	Wanted    uint8
 	Children  uint8
 	Mapped    uint8
-	Pad       [7]uint8
+	AppSource uint8
+	AppFlags  uint8
+	Pad       [5]uint8
 }
 
 type blockBlockCpuState struct {
@@ -91,7 +99,9 @@ type blockBlockRecord struct {
 	IoPriority uint16
 	Bios       uint16
 	Requeues   uint16
-	Pad        [3]uint16
+	AppSource  uint8
+	AppFlags   uint8
+	Pad        [2]uint16
 }
 
 type blockBlockSettings struct {
@@ -123,6 +133,13 @@ type blockBlockSettings struct {
 	Pad            [5]uint8
 }
 
+type blockGoroutine struct {
+	_    structs.HostLayout
+	G    uint64
+	Tgid uint32
+	Pad  uint32
+}
+
 type blockHistogram struct {
 	_      structs.HostLayout
 	Counts [512]uint64
@@ -137,6 +154,13 @@ type blockHistogramKey struct {
 	Bytes [16]uint8
 }
 
+type blockNotedSpan struct {
+	_      structs.HostLayout
+	SpanId uint64
+	Tgid   uint32
+	Pad    uint32
+}
+
 type blockRequestState struct {
 	_             structs.HostLayout
 	Key           uint64
@@ -145,6 +169,14 @@ type blockRequestState struct {
 	Children      uint8
 	Pad           [6]uint8
 	Record        blockBlockRecord
+}
+
+type blockToldContext struct {
+	_      structs.HostLayout
+	App    blockAppContext
+	Source uint8
+	Flags  uint8
+	Pad    [6]uint8
 }
 
 type blockUpper struct {
@@ -172,14 +204,17 @@ type blockWorker struct {
 const (
 	blockMapBios              = "bios"
 	blockMapBlockCpuStates    = "block_cpu_states"
+	blockMapGoroutineContexts = "goroutine_contexts"
 	blockMapHistograms        = "histograms"
 	blockMapRequests          = "requests"
 	blockMapRing              = "ring"
+	blockMapSpanGoroutines    = "span_goroutines"
 	blockMapTotal             = "total"
 	blockMapTracesCtxV1       = "traces_ctx_v1"
 	blockMapUppers            = "uppers"
 	blockMapWorkers           = "workers"
 	blockMapWriters           = "writers"
+	blockProgApplicationNote  = "application_note"
 	blockProgBioComplete      = "bio_complete"
 	blockProgBioCompleteAgain = "bio_complete_again"
 	blockProgBioQueue         = "bio_queue"
@@ -197,6 +232,8 @@ const (
 	blockProgRqRequeue        = "rq_requeue"
 	blockProgWritebackBegin   = "writeback_begin"
 	blockProgWritebackEnd     = "writeback_end"
+	blockVarAppSettings       = "app_settings"
+	blockVarApplicationsSeen  = "applications_seen"
 	blockVarBlockRecordType   = "block_record_type"
 	blockVarEmptyHistogram    = "empty_histogram"
 	blockVarHistogramsFull    = "histograms_full"
@@ -249,6 +286,7 @@ type blockSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockProgramSpecs struct {
+	ApplicationNote  *ebpf.ProgramSpec `ebpf:"application_note"`
 	BioComplete      *ebpf.ProgramSpec `ebpf:"bio_complete"`
 	BioCompleteAgain *ebpf.ProgramSpec `ebpf:"bio_complete_again"`
 	BioQueue         *ebpf.ProgramSpec `ebpf:"bio_queue"`
@@ -272,30 +310,34 @@ type blockProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockMapSpecs struct {
-	Bios           *ebpf.MapSpec `ebpf:"bios"`
-	BlockCpuStates *ebpf.MapSpec `ebpf:"block_cpu_states"`
-	Histograms     *ebpf.MapSpec `ebpf:"histograms"`
-	Requests       *ebpf.MapSpec `ebpf:"requests"`
-	Ring           *ebpf.MapSpec `ebpf:"ring"`
-	Total          *ebpf.MapSpec `ebpf:"total"`
-	TracesCtxV1    *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
-	Uppers         *ebpf.MapSpec `ebpf:"uppers"`
-	Workers        *ebpf.MapSpec `ebpf:"workers"`
-	Writers        *ebpf.MapSpec `ebpf:"writers"`
+	Bios              *ebpf.MapSpec `ebpf:"bios"`
+	BlockCpuStates    *ebpf.MapSpec `ebpf:"block_cpu_states"`
+	GoroutineContexts *ebpf.MapSpec `ebpf:"goroutine_contexts"`
+	Histograms        *ebpf.MapSpec `ebpf:"histograms"`
+	Requests          *ebpf.MapSpec `ebpf:"requests"`
+	Ring              *ebpf.MapSpec `ebpf:"ring"`
+	SpanGoroutines    *ebpf.MapSpec `ebpf:"span_goroutines"`
+	Total             *ebpf.MapSpec `ebpf:"total"`
+	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
+	Uppers            *ebpf.MapSpec `ebpf:"uppers"`
+	Workers           *ebpf.MapSpec `ebpf:"workers"`
+	Writers           *ebpf.MapSpec `ebpf:"writers"`
 }
 
 // blockVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockVariableSpecs struct {
-	BlockRecordType *ebpf.VariableSpec `ebpf:"block_record_type"`
-	EmptyHistogram  *ebpf.VariableSpec `ebpf:"empty_histogram"`
-	HistogramsFull  *ebpf.VariableSpec `ebpf:"histograms_full"`
-	RequeuedCount   *ebpf.VariableSpec `ebpf:"requeued_count"`
-	Settings        *ebpf.VariableSpec `ebpf:"settings"`
-	UpperCount      *ebpf.VariableSpec `ebpf:"upper_count"`
-	WorkerCount     *ebpf.VariableSpec `ebpf:"worker_count"`
-	WriterCount     *ebpf.VariableSpec `ebpf:"writer_count"`
+	AppSettings      *ebpf.VariableSpec `ebpf:"app_settings"`
+	ApplicationsSeen *ebpf.VariableSpec `ebpf:"applications_seen"`
+	BlockRecordType  *ebpf.VariableSpec `ebpf:"block_record_type"`
+	EmptyHistogram   *ebpf.VariableSpec `ebpf:"empty_histogram"`
+	HistogramsFull   *ebpf.VariableSpec `ebpf:"histograms_full"`
+	RequeuedCount    *ebpf.VariableSpec `ebpf:"requeued_count"`
+	Settings         *ebpf.VariableSpec `ebpf:"settings"`
+	UpperCount       *ebpf.VariableSpec `ebpf:"upper_count"`
+	WorkerCount      *ebpf.VariableSpec `ebpf:"worker_count"`
+	WriterCount      *ebpf.VariableSpec `ebpf:"writer_count"`
 }
 
 // blockObjects contains all objects after they have been loaded into the kernel.
@@ -318,25 +360,29 @@ func (o *blockObjects) Close() error {
 //
 // It can be passed to loadBlockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockMaps struct {
-	Bios           *ebpf.Map `ebpf:"bios"`
-	BlockCpuStates *ebpf.Map `ebpf:"block_cpu_states"`
-	Histograms     *ebpf.Map `ebpf:"histograms"`
-	Requests       *ebpf.Map `ebpf:"requests"`
-	Ring           *ebpf.Map `ebpf:"ring"`
-	Total          *ebpf.Map `ebpf:"total"`
-	TracesCtxV1    *ebpf.Map `ebpf:"traces_ctx_v1"`
-	Uppers         *ebpf.Map `ebpf:"uppers"`
-	Workers        *ebpf.Map `ebpf:"workers"`
-	Writers        *ebpf.Map `ebpf:"writers"`
+	Bios              *ebpf.Map `ebpf:"bios"`
+	BlockCpuStates    *ebpf.Map `ebpf:"block_cpu_states"`
+	GoroutineContexts *ebpf.Map `ebpf:"goroutine_contexts"`
+	Histograms        *ebpf.Map `ebpf:"histograms"`
+	Requests          *ebpf.Map `ebpf:"requests"`
+	Ring              *ebpf.Map `ebpf:"ring"`
+	SpanGoroutines    *ebpf.Map `ebpf:"span_goroutines"`
+	Total             *ebpf.Map `ebpf:"total"`
+	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
+	Uppers            *ebpf.Map `ebpf:"uppers"`
+	Workers           *ebpf.Map `ebpf:"workers"`
+	Writers           *ebpf.Map `ebpf:"writers"`
 }
 
 func (m *blockMaps) Close() error {
 	return _BlockClose(
 		m.Bios,
 		m.BlockCpuStates,
+		m.GoroutineContexts,
 		m.Histograms,
 		m.Requests,
 		m.Ring,
+		m.SpanGoroutines,
 		m.Total,
 		m.TracesCtxV1,
 		m.Uppers,
@@ -349,20 +395,23 @@ func (m *blockMaps) Close() error {
 //
 // It can be passed to loadBlockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockVariables struct {
-	BlockRecordType *ebpf.Variable `ebpf:"block_record_type"`
-	EmptyHistogram  *ebpf.Variable `ebpf:"empty_histogram"`
-	HistogramsFull  *ebpf.Variable `ebpf:"histograms_full"`
-	RequeuedCount   *ebpf.Variable `ebpf:"requeued_count"`
-	Settings        *ebpf.Variable `ebpf:"settings"`
-	UpperCount      *ebpf.Variable `ebpf:"upper_count"`
-	WorkerCount     *ebpf.Variable `ebpf:"worker_count"`
-	WriterCount     *ebpf.Variable `ebpf:"writer_count"`
+	AppSettings      *ebpf.Variable `ebpf:"app_settings"`
+	ApplicationsSeen *ebpf.Variable `ebpf:"applications_seen"`
+	BlockRecordType  *ebpf.Variable `ebpf:"block_record_type"`
+	EmptyHistogram   *ebpf.Variable `ebpf:"empty_histogram"`
+	HistogramsFull   *ebpf.Variable `ebpf:"histograms_full"`
+	RequeuedCount    *ebpf.Variable `ebpf:"requeued_count"`
+	Settings         *ebpf.Variable `ebpf:"settings"`
+	UpperCount       *ebpf.Variable `ebpf:"upper_count"`
+	WorkerCount      *ebpf.Variable `ebpf:"worker_count"`
+	WriterCount      *ebpf.Variable `ebpf:"writer_count"`
 }
 
 // blockPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadBlockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockPrograms struct {
+	ApplicationNote  *ebpf.Program `ebpf:"application_note"`
 	BioComplete      *ebpf.Program `ebpf:"bio_complete"`
 	BioCompleteAgain *ebpf.Program `ebpf:"bio_complete_again"`
 	BioQueue         *ebpf.Program `ebpf:"bio_queue"`
@@ -384,6 +433,7 @@ type blockPrograms struct {
 
 func (p *blockPrograms) Close() error {
 	return _BlockClose(
+		p.ApplicationNote,
 		p.BioComplete,
 		p.BioCompleteAgain,
 		p.BioQueue,

@@ -16,40 +16,45 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	blockOldMapBios            = "bios"
-	blockOldMapBlockCpuStates  = "block_cpu_states"
-	blockOldMapHistograms      = "histograms"
-	blockOldMapRequests        = "requests"
-	blockOldMapRing            = "ring"
-	blockOldMapTotal           = "total"
-	blockOldMapTracesCtxV1     = "traces_ctx_v1"
-	blockOldMapUppers          = "uppers"
-	blockOldMapWorkers         = "workers"
-	blockOldMapWriters         = "writers"
-	blockOldProgBioComplete    = "bio_complete"
-	blockOldProgBioQueue       = "bio_queue"
-	blockOldProgBioRemap       = "bio_remap"
-	blockOldProgBioSplit       = "bio_split"
-	blockOldProgExecuteNowait  = "execute_nowait"
-	blockOldProgExecuteWait    = "execute_wait"
-	blockOldProgLoopBegin      = "loop_begin"
-	blockOldProgLoopEnd        = "loop_end"
-	blockOldProgRqComplete     = "rq_complete"
-	blockOldProgRqInsert       = "rq_insert"
-	blockOldProgRqIssue        = "rq_issue"
-	blockOldProgRqRequeue      = "rq_requeue"
-	blockOldProgWritebackBegin = "writeback_begin"
-	blockOldProgWritebackEnd   = "writeback_end"
-	blockOldVarBlockRecordType = "block_record_type"
-	blockOldVarEmptyBios       = "empty_bios"
-	blockOldVarEmptyHistogram  = "empty_histogram"
-	blockOldVarEmptyRequests   = "empty_requests"
-	blockOldVarHistogramsFull  = "histograms_full"
-	blockOldVarRequeuedCount   = "requeued_count"
-	blockOldVarSettings        = "settings"
-	blockOldVarUpperCount      = "upper_count"
-	blockOldVarWorkerCount     = "worker_count"
-	blockOldVarWriterCount     = "writer_count"
+	blockOldMapBios              = "bios"
+	blockOldMapBlockCpuStates    = "block_cpu_states"
+	blockOldMapGoroutineContexts = "goroutine_contexts"
+	blockOldMapHistograms        = "histograms"
+	blockOldMapRequests          = "requests"
+	blockOldMapRing              = "ring"
+	blockOldMapSpanGoroutines    = "span_goroutines"
+	blockOldMapTotal             = "total"
+	blockOldMapTracesCtxV1       = "traces_ctx_v1"
+	blockOldMapUppers            = "uppers"
+	blockOldMapWorkers           = "workers"
+	blockOldMapWriters           = "writers"
+	blockOldProgApplicationNote  = "application_note"
+	blockOldProgBioComplete      = "bio_complete"
+	blockOldProgBioQueue         = "bio_queue"
+	blockOldProgBioRemap         = "bio_remap"
+	blockOldProgBioSplit         = "bio_split"
+	blockOldProgExecuteNowait    = "execute_nowait"
+	blockOldProgExecuteWait      = "execute_wait"
+	blockOldProgLoopBegin        = "loop_begin"
+	blockOldProgLoopEnd          = "loop_end"
+	blockOldProgRqComplete       = "rq_complete"
+	blockOldProgRqInsert         = "rq_insert"
+	blockOldProgRqIssue          = "rq_issue"
+	blockOldProgRqRequeue        = "rq_requeue"
+	blockOldProgWritebackBegin   = "writeback_begin"
+	blockOldProgWritebackEnd     = "writeback_end"
+	blockOldVarAppSettings       = "app_settings"
+	blockOldVarApplicationsSeen  = "applications_seen"
+	blockOldVarBlockRecordType   = "block_record_type"
+	blockOldVarEmptyBios         = "empty_bios"
+	blockOldVarEmptyHistogram    = "empty_histogram"
+	blockOldVarEmptyRequests     = "empty_requests"
+	blockOldVarHistogramsFull    = "histograms_full"
+	blockOldVarRequeuedCount     = "requeued_count"
+	blockOldVarSettings          = "settings"
+	blockOldVarUpperCount        = "upper_count"
+	blockOldVarWorkerCount       = "worker_count"
+	blockOldVarWriterCount       = "writer_count"
 )
 
 // loadBlockOld returns the embedded CollectionSpec for blockOld.
@@ -94,52 +99,57 @@ type blockOldSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockOldProgramSpecs struct {
-	BioComplete    *ebpf.ProgramSpec `ebpf:"bio_complete"`
-	BioQueue       *ebpf.ProgramSpec `ebpf:"bio_queue"`
-	BioRemap       *ebpf.ProgramSpec `ebpf:"bio_remap"`
-	BioSplit       *ebpf.ProgramSpec `ebpf:"bio_split"`
-	ExecuteNowait  *ebpf.ProgramSpec `ebpf:"execute_nowait"`
-	ExecuteWait    *ebpf.ProgramSpec `ebpf:"execute_wait"`
-	LoopBegin      *ebpf.ProgramSpec `ebpf:"loop_begin"`
-	LoopEnd        *ebpf.ProgramSpec `ebpf:"loop_end"`
-	RqComplete     *ebpf.ProgramSpec `ebpf:"rq_complete"`
-	RqInsert       *ebpf.ProgramSpec `ebpf:"rq_insert"`
-	RqIssue        *ebpf.ProgramSpec `ebpf:"rq_issue"`
-	RqRequeue      *ebpf.ProgramSpec `ebpf:"rq_requeue"`
-	WritebackBegin *ebpf.ProgramSpec `ebpf:"writeback_begin"`
-	WritebackEnd   *ebpf.ProgramSpec `ebpf:"writeback_end"`
+	ApplicationNote *ebpf.ProgramSpec `ebpf:"application_note"`
+	BioComplete     *ebpf.ProgramSpec `ebpf:"bio_complete"`
+	BioQueue        *ebpf.ProgramSpec `ebpf:"bio_queue"`
+	BioRemap        *ebpf.ProgramSpec `ebpf:"bio_remap"`
+	BioSplit        *ebpf.ProgramSpec `ebpf:"bio_split"`
+	ExecuteNowait   *ebpf.ProgramSpec `ebpf:"execute_nowait"`
+	ExecuteWait     *ebpf.ProgramSpec `ebpf:"execute_wait"`
+	LoopBegin       *ebpf.ProgramSpec `ebpf:"loop_begin"`
+	LoopEnd         *ebpf.ProgramSpec `ebpf:"loop_end"`
+	RqComplete      *ebpf.ProgramSpec `ebpf:"rq_complete"`
+	RqInsert        *ebpf.ProgramSpec `ebpf:"rq_insert"`
+	RqIssue         *ebpf.ProgramSpec `ebpf:"rq_issue"`
+	RqRequeue       *ebpf.ProgramSpec `ebpf:"rq_requeue"`
+	WritebackBegin  *ebpf.ProgramSpec `ebpf:"writeback_begin"`
+	WritebackEnd    *ebpf.ProgramSpec `ebpf:"writeback_end"`
 }
 
 // blockOldMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockOldMapSpecs struct {
-	Bios           *ebpf.MapSpec `ebpf:"bios"`
-	BlockCpuStates *ebpf.MapSpec `ebpf:"block_cpu_states"`
-	Histograms     *ebpf.MapSpec `ebpf:"histograms"`
-	Requests       *ebpf.MapSpec `ebpf:"requests"`
-	Ring           *ebpf.MapSpec `ebpf:"ring"`
-	Total          *ebpf.MapSpec `ebpf:"total"`
-	TracesCtxV1    *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
-	Uppers         *ebpf.MapSpec `ebpf:"uppers"`
-	Workers        *ebpf.MapSpec `ebpf:"workers"`
-	Writers        *ebpf.MapSpec `ebpf:"writers"`
+	Bios              *ebpf.MapSpec `ebpf:"bios"`
+	BlockCpuStates    *ebpf.MapSpec `ebpf:"block_cpu_states"`
+	GoroutineContexts *ebpf.MapSpec `ebpf:"goroutine_contexts"`
+	Histograms        *ebpf.MapSpec `ebpf:"histograms"`
+	Requests          *ebpf.MapSpec `ebpf:"requests"`
+	Ring              *ebpf.MapSpec `ebpf:"ring"`
+	SpanGoroutines    *ebpf.MapSpec `ebpf:"span_goroutines"`
+	Total             *ebpf.MapSpec `ebpf:"total"`
+	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
+	Uppers            *ebpf.MapSpec `ebpf:"uppers"`
+	Workers           *ebpf.MapSpec `ebpf:"workers"`
+	Writers           *ebpf.MapSpec `ebpf:"writers"`
 }
 
 // blockOldVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockOldVariableSpecs struct {
-	BlockRecordType *ebpf.VariableSpec `ebpf:"block_record_type"`
-	EmptyBios       *ebpf.VariableSpec `ebpf:"empty_bios"`
-	EmptyHistogram  *ebpf.VariableSpec `ebpf:"empty_histogram"`
-	EmptyRequests   *ebpf.VariableSpec `ebpf:"empty_requests"`
-	HistogramsFull  *ebpf.VariableSpec `ebpf:"histograms_full"`
-	RequeuedCount   *ebpf.VariableSpec `ebpf:"requeued_count"`
-	Settings        *ebpf.VariableSpec `ebpf:"settings"`
-	UpperCount      *ebpf.VariableSpec `ebpf:"upper_count"`
-	WorkerCount     *ebpf.VariableSpec `ebpf:"worker_count"`
-	WriterCount     *ebpf.VariableSpec `ebpf:"writer_count"`
+	AppSettings      *ebpf.VariableSpec `ebpf:"app_settings"`
+	ApplicationsSeen *ebpf.VariableSpec `ebpf:"applications_seen"`
+	BlockRecordType  *ebpf.VariableSpec `ebpf:"block_record_type"`
+	EmptyBios        *ebpf.VariableSpec `ebpf:"empty_bios"`
+	EmptyHistogram   *ebpf.VariableSpec `ebpf:"empty_histogram"`
+	EmptyRequests    *ebpf.VariableSpec `ebpf:"empty_requests"`
+	HistogramsFull   *ebpf.VariableSpec `ebpf:"histograms_full"`
+	RequeuedCount    *ebpf.VariableSpec `ebpf:"requeued_count"`
+	Settings         *ebpf.VariableSpec `ebpf:"settings"`
+	UpperCount       *ebpf.VariableSpec `ebpf:"upper_count"`
+	WorkerCount      *ebpf.VariableSpec `ebpf:"worker_count"`
+	WriterCount      *ebpf.VariableSpec `ebpf:"writer_count"`
 }
 
 // blockOldObjects contains all objects after they have been loaded into the kernel.
@@ -162,25 +172,29 @@ func (o *blockOldObjects) Close() error {
 //
 // It can be passed to loadBlockOldObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockOldMaps struct {
-	Bios           *ebpf.Map `ebpf:"bios"`
-	BlockCpuStates *ebpf.Map `ebpf:"block_cpu_states"`
-	Histograms     *ebpf.Map `ebpf:"histograms"`
-	Requests       *ebpf.Map `ebpf:"requests"`
-	Ring           *ebpf.Map `ebpf:"ring"`
-	Total          *ebpf.Map `ebpf:"total"`
-	TracesCtxV1    *ebpf.Map `ebpf:"traces_ctx_v1"`
-	Uppers         *ebpf.Map `ebpf:"uppers"`
-	Workers        *ebpf.Map `ebpf:"workers"`
-	Writers        *ebpf.Map `ebpf:"writers"`
+	Bios              *ebpf.Map `ebpf:"bios"`
+	BlockCpuStates    *ebpf.Map `ebpf:"block_cpu_states"`
+	GoroutineContexts *ebpf.Map `ebpf:"goroutine_contexts"`
+	Histograms        *ebpf.Map `ebpf:"histograms"`
+	Requests          *ebpf.Map `ebpf:"requests"`
+	Ring              *ebpf.Map `ebpf:"ring"`
+	SpanGoroutines    *ebpf.Map `ebpf:"span_goroutines"`
+	Total             *ebpf.Map `ebpf:"total"`
+	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
+	Uppers            *ebpf.Map `ebpf:"uppers"`
+	Workers           *ebpf.Map `ebpf:"workers"`
+	Writers           *ebpf.Map `ebpf:"writers"`
 }
 
 func (m *blockOldMaps) Close() error {
 	return _BlockOldClose(
 		m.Bios,
 		m.BlockCpuStates,
+		m.GoroutineContexts,
 		m.Histograms,
 		m.Requests,
 		m.Ring,
+		m.SpanGoroutines,
 		m.Total,
 		m.TracesCtxV1,
 		m.Uppers,
@@ -193,40 +207,44 @@ func (m *blockOldMaps) Close() error {
 //
 // It can be passed to loadBlockOldObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockOldVariables struct {
-	BlockRecordType *ebpf.Variable `ebpf:"block_record_type"`
-	EmptyBios       *ebpf.Variable `ebpf:"empty_bios"`
-	EmptyHistogram  *ebpf.Variable `ebpf:"empty_histogram"`
-	EmptyRequests   *ebpf.Variable `ebpf:"empty_requests"`
-	HistogramsFull  *ebpf.Variable `ebpf:"histograms_full"`
-	RequeuedCount   *ebpf.Variable `ebpf:"requeued_count"`
-	Settings        *ebpf.Variable `ebpf:"settings"`
-	UpperCount      *ebpf.Variable `ebpf:"upper_count"`
-	WorkerCount     *ebpf.Variable `ebpf:"worker_count"`
-	WriterCount     *ebpf.Variable `ebpf:"writer_count"`
+	AppSettings      *ebpf.Variable `ebpf:"app_settings"`
+	ApplicationsSeen *ebpf.Variable `ebpf:"applications_seen"`
+	BlockRecordType  *ebpf.Variable `ebpf:"block_record_type"`
+	EmptyBios        *ebpf.Variable `ebpf:"empty_bios"`
+	EmptyHistogram   *ebpf.Variable `ebpf:"empty_histogram"`
+	EmptyRequests    *ebpf.Variable `ebpf:"empty_requests"`
+	HistogramsFull   *ebpf.Variable `ebpf:"histograms_full"`
+	RequeuedCount    *ebpf.Variable `ebpf:"requeued_count"`
+	Settings         *ebpf.Variable `ebpf:"settings"`
+	UpperCount       *ebpf.Variable `ebpf:"upper_count"`
+	WorkerCount      *ebpf.Variable `ebpf:"worker_count"`
+	WriterCount      *ebpf.Variable `ebpf:"writer_count"`
 }
 
 // blockOldPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadBlockOldObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockOldPrograms struct {
-	BioComplete    *ebpf.Program `ebpf:"bio_complete"`
-	BioQueue       *ebpf.Program `ebpf:"bio_queue"`
-	BioRemap       *ebpf.Program `ebpf:"bio_remap"`
-	BioSplit       *ebpf.Program `ebpf:"bio_split"`
-	ExecuteNowait  *ebpf.Program `ebpf:"execute_nowait"`
-	ExecuteWait    *ebpf.Program `ebpf:"execute_wait"`
-	LoopBegin      *ebpf.Program `ebpf:"loop_begin"`
-	LoopEnd        *ebpf.Program `ebpf:"loop_end"`
-	RqComplete     *ebpf.Program `ebpf:"rq_complete"`
-	RqInsert       *ebpf.Program `ebpf:"rq_insert"`
-	RqIssue        *ebpf.Program `ebpf:"rq_issue"`
-	RqRequeue      *ebpf.Program `ebpf:"rq_requeue"`
-	WritebackBegin *ebpf.Program `ebpf:"writeback_begin"`
-	WritebackEnd   *ebpf.Program `ebpf:"writeback_end"`
+	ApplicationNote *ebpf.Program `ebpf:"application_note"`
+	BioComplete     *ebpf.Program `ebpf:"bio_complete"`
+	BioQueue        *ebpf.Program `ebpf:"bio_queue"`
+	BioRemap        *ebpf.Program `ebpf:"bio_remap"`
+	BioSplit        *ebpf.Program `ebpf:"bio_split"`
+	ExecuteNowait   *ebpf.Program `ebpf:"execute_nowait"`
+	ExecuteWait     *ebpf.Program `ebpf:"execute_wait"`
+	LoopBegin       *ebpf.Program `ebpf:"loop_begin"`
+	LoopEnd         *ebpf.Program `ebpf:"loop_end"`
+	RqComplete      *ebpf.Program `ebpf:"rq_complete"`
+	RqInsert        *ebpf.Program `ebpf:"rq_insert"`
+	RqIssue         *ebpf.Program `ebpf:"rq_issue"`
+	RqRequeue       *ebpf.Program `ebpf:"rq_requeue"`
+	WritebackBegin  *ebpf.Program `ebpf:"writeback_begin"`
+	WritebackEnd    *ebpf.Program `ebpf:"writeback_end"`
 }
 
 func (p *blockOldPrograms) Close() error {
 	return _BlockOldClose(
+		p.ApplicationNote,
 		p.BioComplete,
 		p.BioQueue,
 		p.BioRemap,

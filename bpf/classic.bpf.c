@@ -126,6 +126,7 @@ const struct caller_record *caller_record_type __attribute__((unused));
 const struct fields_record *fields_record_type __attribute__((unused));
 const struct link_record *link_record_type __attribute__((unused));
 const struct app_record *app_record_type __attribute__((unused));
+const struct payload_record *payload_record_type __attribute__((unused));
 const struct owner_record *owner_record_type __attribute__((unused));
 const struct conntrack_record *conntrack_record_type __attribute__((unused));
 const struct rule_record *rule_record_type __attribute__((unused));

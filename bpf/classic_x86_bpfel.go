@@ -31,8 +31,15 @@ type classicAppRecord struct {
 	WriteMonoNs uint64
 	Seq         uint32
 	Source      uint8
-	Pad         [3]uint8
+	Flags       uint8
+	Pad         [2]uint8
 	App         classicAppContext
+}
+
+type classicAppSettings struct {
+	_           structs.HostLayout
+	HasTaskRegs uint8
+	Pad         [7]uint8
 }
 
 type classicAwaitedVerdict struct {
@@ -220,6 +227,13 @@ type classicFrameRecord struct {
 	Ordinal     uint32
 }
 
+type classicGoroutine struct {
+	_    structs.HostLayout
+	G    uint64
+	Tgid uint32
+	Pad  uint32
+}
+
 type classicLastSkbs struct {
 	_     structs.HostLayout
 	Skbs  [4]uint64
@@ -240,11 +254,31 @@ type classicLinkRecord struct {
 	AtMonoNs uint64
 }
 
+type classicNotedSocket struct {
+	_        structs.HostLayout
+	Told     classicToldContext
+	Answered uint8
+	Pad      [7]uint8
+}
+
+type classicNotedSpan struct {
+	_      structs.HostLayout
+	SpanId uint64
+	Tgid   uint32
+	Pad    uint32
+}
+
 type classicOpenFrames struct {
 	_       structs.HostLayout
 	Count   uint32
 	Pad     uint32
 	Cookies [16]uint64
+}
+
+type classicOpenHead struct {
+	_    structs.HostLayout
+	Seq  uint32
+	Left uint32
 }
 
 type classicOpenRun struct {
@@ -290,6 +324,36 @@ type classicOwnerSettings struct {
 	Comm    [16]uint8
 }
 
+type classicPayloadRecord struct {
+	_               structs.HostLayout
+	Kind            uint8
+	Family          uint8
+	Cpu             uint16
+	Tid             uint32
+	Journey         uint64
+	Skb             uint64
+	AtMonoNs        uint64
+	Source          [16]uint8
+	Destination     [16]uint8
+	Seq             uint32
+	Ack             uint32
+	Length          uint32
+	SourcePort      uint16
+	DestinationPort uint16
+	DataBytes       uint16
+	OptionBytes     uint8
+	TcpFlags        uint8
+	Pad             [4]uint8
+	Options         [40]uint8
+	Data            [1024]uint8
+}
+
+type classicPayloadRoom struct {
+	_      structs.HostLayout
+	Record classicPayloadRecord
+	Beyond [1024]uint8
+}
+
 type classicProbeSettings struct {
 	_            structs.HostLayout
 	Netns        uint32
@@ -309,7 +373,8 @@ type classicProbeSettings struct {
 	HasRules     uint8
 	XtPrivFirst  uint8
 	Correlate    uint8
-	Pad          [3]uint8
+	Payload      uint8
+	Pad          [2]uint8
 }
 
 type classicRuleRecord struct {
@@ -380,9 +445,8 @@ type classicSocketWrites struct {
 		_        structs.HostLayout
 		AtMonoNs uint64
 		Seq      uint32
-		Source   uint8
-		Pad      [3]uint8
-		App      classicAppContext
+		Pad      uint32
+		Told     classicToldContext
 	}
 }
 
@@ -398,6 +462,14 @@ type classicStackRecord struct {
 	Ordinal   uint32
 	Depth     uint32
 	Addresses [32]uint64
+}
+
+type classicToldContext struct {
+	_      structs.HostLayout
+	App    classicAppContext
+	Source uint8
+	Flags  uint8
+	Pad    [6]uint8
 }
 
 type classicTrackedBuffer struct {
@@ -427,7 +499,7 @@ type classicTrackedSkb struct {
 	Entered     uint32
 	Tid         uint32
 	Mark        uint32
-	Pad         uint32
+	PayloadSeen uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -438,20 +510,26 @@ const (
 	classicMapBuffers             = "buffers"
 	classicMapCpuStates           = "cpu_states"
 	classicMapFieldRooms          = "field_rooms"
+	classicMapGoroutineContexts   = "goroutine_contexts"
 	classicMapLastSkbs            = "last_skbs"
+	classicMapNotedSockets        = "noted_sockets"
 	classicMapNotes               = "notes"
 	classicMapOpenFrames          = "open_frames"
+	classicMapOpenHeads           = "open_heads"
 	classicMapOpenRuns            = "open_runs"
 	classicMapOwnFlows            = "own_flows"
 	classicMapOwners              = "owners"
+	classicMapPayloadRooms        = "payload_rooms"
 	classicMapRing                = "ring"
 	classicMapRuleWalks           = "rule_walks"
 	classicMapRunScratches        = "run_scratches"
 	classicMapSkbCopies           = "skb_copies"
 	classicMapSlots               = "slots"
+	classicMapSpanGoroutines      = "span_goroutines"
 	classicMapTracesCtxV1         = "traces_ctx_v1"
 	classicMapTracked             = "tracked"
 	classicMapWrites              = "writes"
+	classicProgApplicationNote    = "application_note"
 	classicProgCallee             = "callee"
 	classicProgChains0            = "chains_0"
 	classicProgClones0            = "clones_0"
@@ -505,6 +583,8 @@ const (
 	classicProgTcEnter            = "tc_enter"
 	classicProgXdpEnter           = "xdp_enter"
 	classicVarAppRecordType       = "app_record_type"
+	classicVarAppSettings         = "app_settings"
+	classicVarApplicationsSeen    = "applications_seen"
 	classicVarCallerRecordType    = "caller_record_type"
 	classicVarCloneRecordType     = "clone_record_type"
 	classicVarConntrackRecordType = "conntrack_record_type"
@@ -521,6 +601,7 @@ const (
 	classicVarOpenRunCount        = "open_run_count"
 	classicVarOwnerRecordType     = "owner_record_type"
 	classicVarOwnerSettings       = "owner_settings"
+	classicVarPayloadRecordType   = "payload_record_type"
 	classicVarRuleRecordType      = "rule_record_type"
 	classicVarSettings            = "settings"
 	classicVarShedMonoNs          = "shed_mono_ns"
@@ -572,82 +653,88 @@ type classicSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicProgramSpecs struct {
-	Callee        *ebpf.ProgramSpec `ebpf:"callee"`
-	Chains0       *ebpf.ProgramSpec `ebpf:"chains_0"`
-	Clones0       *ebpf.ProgramSpec `ebpf:"clones_0"`
-	ConsumeSkb    *ebpf.ProgramSpec `ebpf:"consume_skb"`
-	Derives0      *ebpf.ProgramSpec `ebpf:"derives_0"`
-	DerivesFirst1 *ebpf.ProgramSpec `ebpf:"derives_first_1"`
-	EndDeferred   *ebpf.ProgramSpec `ebpf:"end_deferred"`
-	EndFreed      *ebpf.ProgramSpec `ebpf:"end_freed"`
-	EndMerged     *ebpf.ProgramSpec `ebpf:"end_merged"`
-	Evict         *ebpf.ProgramSpec `ebpf:"evict"`
-	ForgetBuffer  *ebpf.ProgramSpec `ebpf:"forget_buffer"`
-	Gathers1      *ebpf.ProgramSpec `ebpf:"gathers_1"`
-	Indirect0     *ebpf.ProgramSpec `ebpf:"indirect_0"`
-	Indirect1     *ebpf.ProgramSpec `ebpf:"indirect_1"`
-	Indirect2     *ebpf.ProgramSpec `ebpf:"indirect_2"`
-	Indirect3     *ebpf.ProgramSpec `ebpf:"indirect_3"`
-	Indirect4     *ebpf.ProgramSpec `ebpf:"indirect_4"`
-	Indirect5     *ebpf.ProgramSpec `ebpf:"indirect_5"`
-	KfreeSkb      *ebpf.ProgramSpec `ebpf:"kfree_skb"`
-	Leave         *ebpf.ProgramSpec `ebpf:"leave"`
-	MergesTrue1   *ebpf.ProgramSpec `ebpf:"merges_true_1"`
-	MergesZero1   *ebpf.ProgramSpec `ebpf:"merges_zero_1"`
-	NfChain       *ebpf.ProgramSpec `ebpf:"nf_chain"`
-	NfEvaluated   *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
-	NfLookup      *ebpf.ProgramSpec `ebpf:"nf_lookup"`
-	NfReject      *ebpf.ProgramSpec `ebpf:"nf_reject"`
-	NfTable       *ebpf.ProgramSpec `ebpf:"nf_table"`
-	NfTarget      *ebpf.ProgramSpec `ebpf:"nf_target"`
-	NfVerdict     *ebpf.ProgramSpec `ebpf:"nf_verdict"`
-	NoStart0      *ebpf.ProgramSpec `ebpf:"no_start_0"`
-	NoStart1      *ebpf.ProgramSpec `ebpf:"no_start_1"`
-	NoStart2      *ebpf.ProgramSpec `ebpf:"no_start_2"`
-	NoStart3      *ebpf.ProgramSpec `ebpf:"no_start_3"`
-	NoStart4      *ebpf.ProgramSpec `ebpf:"no_start_4"`
-	NoStart5      *ebpf.ProgramSpec `ebpf:"no_start_5"`
-	Plain0        *ebpf.ProgramSpec `ebpf:"plain_0"`
-	Plain1        *ebpf.ProgramSpec `ebpf:"plain_1"`
-	Plain2        *ebpf.ProgramSpec `ebpf:"plain_2"`
-	Plain3        *ebpf.ProgramSpec `ebpf:"plain_3"`
-	Plain4        *ebpf.ProgramSpec `ebpf:"plain_4"`
-	Plain5        *ebpf.ProgramSpec `ebpf:"plain_5"`
-	Reads0        *ebpf.ProgramSpec `ebpf:"reads_0"`
-	Reads1        *ebpf.ProgramSpec `ebpf:"reads_1"`
-	RunLeave      *ebpf.ProgramSpec `ebpf:"run_leave"`
-	SkbCopied     *ebpf.ProgramSpec `ebpf:"skb_copied"`
-	Sock1         *ebpf.ProgramSpec `ebpf:"sock_1"`
-	SocketChild   *ebpf.ProgramSpec `ebpf:"socket_child"`
-	SocketGone    *ebpf.ProgramSpec `ebpf:"socket_gone"`
-	SocketUsed    *ebpf.ProgramSpec `ebpf:"socket_used"`
-	SocketWritten *ebpf.ProgramSpec `ebpf:"socket_written"`
-	TcEnter       *ebpf.ProgramSpec `ebpf:"tc_enter"`
-	XdpEnter      *ebpf.ProgramSpec `ebpf:"xdp_enter"`
+	ApplicationNote *ebpf.ProgramSpec `ebpf:"application_note"`
+	Callee          *ebpf.ProgramSpec `ebpf:"callee"`
+	Chains0         *ebpf.ProgramSpec `ebpf:"chains_0"`
+	Clones0         *ebpf.ProgramSpec `ebpf:"clones_0"`
+	ConsumeSkb      *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	Derives0        *ebpf.ProgramSpec `ebpf:"derives_0"`
+	DerivesFirst1   *ebpf.ProgramSpec `ebpf:"derives_first_1"`
+	EndDeferred     *ebpf.ProgramSpec `ebpf:"end_deferred"`
+	EndFreed        *ebpf.ProgramSpec `ebpf:"end_freed"`
+	EndMerged       *ebpf.ProgramSpec `ebpf:"end_merged"`
+	Evict           *ebpf.ProgramSpec `ebpf:"evict"`
+	ForgetBuffer    *ebpf.ProgramSpec `ebpf:"forget_buffer"`
+	Gathers1        *ebpf.ProgramSpec `ebpf:"gathers_1"`
+	Indirect0       *ebpf.ProgramSpec `ebpf:"indirect_0"`
+	Indirect1       *ebpf.ProgramSpec `ebpf:"indirect_1"`
+	Indirect2       *ebpf.ProgramSpec `ebpf:"indirect_2"`
+	Indirect3       *ebpf.ProgramSpec `ebpf:"indirect_3"`
+	Indirect4       *ebpf.ProgramSpec `ebpf:"indirect_4"`
+	Indirect5       *ebpf.ProgramSpec `ebpf:"indirect_5"`
+	KfreeSkb        *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	Leave           *ebpf.ProgramSpec `ebpf:"leave"`
+	MergesTrue1     *ebpf.ProgramSpec `ebpf:"merges_true_1"`
+	MergesZero1     *ebpf.ProgramSpec `ebpf:"merges_zero_1"`
+	NfChain         *ebpf.ProgramSpec `ebpf:"nf_chain"`
+	NfEvaluated     *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
+	NfLookup        *ebpf.ProgramSpec `ebpf:"nf_lookup"`
+	NfReject        *ebpf.ProgramSpec `ebpf:"nf_reject"`
+	NfTable         *ebpf.ProgramSpec `ebpf:"nf_table"`
+	NfTarget        *ebpf.ProgramSpec `ebpf:"nf_target"`
+	NfVerdict       *ebpf.ProgramSpec `ebpf:"nf_verdict"`
+	NoStart0        *ebpf.ProgramSpec `ebpf:"no_start_0"`
+	NoStart1        *ebpf.ProgramSpec `ebpf:"no_start_1"`
+	NoStart2        *ebpf.ProgramSpec `ebpf:"no_start_2"`
+	NoStart3        *ebpf.ProgramSpec `ebpf:"no_start_3"`
+	NoStart4        *ebpf.ProgramSpec `ebpf:"no_start_4"`
+	NoStart5        *ebpf.ProgramSpec `ebpf:"no_start_5"`
+	Plain0          *ebpf.ProgramSpec `ebpf:"plain_0"`
+	Plain1          *ebpf.ProgramSpec `ebpf:"plain_1"`
+	Plain2          *ebpf.ProgramSpec `ebpf:"plain_2"`
+	Plain3          *ebpf.ProgramSpec `ebpf:"plain_3"`
+	Plain4          *ebpf.ProgramSpec `ebpf:"plain_4"`
+	Plain5          *ebpf.ProgramSpec `ebpf:"plain_5"`
+	Reads0          *ebpf.ProgramSpec `ebpf:"reads_0"`
+	Reads1          *ebpf.ProgramSpec `ebpf:"reads_1"`
+	RunLeave        *ebpf.ProgramSpec `ebpf:"run_leave"`
+	SkbCopied       *ebpf.ProgramSpec `ebpf:"skb_copied"`
+	Sock1           *ebpf.ProgramSpec `ebpf:"sock_1"`
+	SocketChild     *ebpf.ProgramSpec `ebpf:"socket_child"`
+	SocketGone      *ebpf.ProgramSpec `ebpf:"socket_gone"`
+	SocketUsed      *ebpf.ProgramSpec `ebpf:"socket_used"`
+	SocketWritten   *ebpf.ProgramSpec `ebpf:"socket_written"`
+	TcEnter         *ebpf.ProgramSpec `ebpf:"tc_enter"`
+	XdpEnter        *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
 
 // classicMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicMapSpecs struct {
-	AwaitedVerdicts *ebpf.MapSpec `ebpf:"awaited_verdicts"`
-	Buffers         *ebpf.MapSpec `ebpf:"buffers"`
-	CpuStates       *ebpf.MapSpec `ebpf:"cpu_states"`
-	FieldRooms      *ebpf.MapSpec `ebpf:"field_rooms"`
-	LastSkbs        *ebpf.MapSpec `ebpf:"last_skbs"`
-	Notes           *ebpf.MapSpec `ebpf:"notes"`
-	OpenFrames      *ebpf.MapSpec `ebpf:"open_frames"`
-	OpenRuns        *ebpf.MapSpec `ebpf:"open_runs"`
-	OwnFlows        *ebpf.MapSpec `ebpf:"own_flows"`
-	Owners          *ebpf.MapSpec `ebpf:"owners"`
-	Ring            *ebpf.MapSpec `ebpf:"ring"`
-	RuleWalks       *ebpf.MapSpec `ebpf:"rule_walks"`
-	RunScratches    *ebpf.MapSpec `ebpf:"run_scratches"`
-	SkbCopies       *ebpf.MapSpec `ebpf:"skb_copies"`
-	Slots           *ebpf.MapSpec `ebpf:"slots"`
-	TracesCtxV1     *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
-	Tracked         *ebpf.MapSpec `ebpf:"tracked"`
-	Writes          *ebpf.MapSpec `ebpf:"writes"`
+	AwaitedVerdicts   *ebpf.MapSpec `ebpf:"awaited_verdicts"`
+	Buffers           *ebpf.MapSpec `ebpf:"buffers"`
+	CpuStates         *ebpf.MapSpec `ebpf:"cpu_states"`
+	FieldRooms        *ebpf.MapSpec `ebpf:"field_rooms"`
+	GoroutineContexts *ebpf.MapSpec `ebpf:"goroutine_contexts"`
+	LastSkbs          *ebpf.MapSpec `ebpf:"last_skbs"`
+	NotedSockets      *ebpf.MapSpec `ebpf:"noted_sockets"`
+	Notes             *ebpf.MapSpec `ebpf:"notes"`
+	OpenFrames        *ebpf.MapSpec `ebpf:"open_frames"`
+	OpenHeads         *ebpf.MapSpec `ebpf:"open_heads"`
+	OpenRuns          *ebpf.MapSpec `ebpf:"open_runs"`
+	OwnFlows          *ebpf.MapSpec `ebpf:"own_flows"`
+	Owners            *ebpf.MapSpec `ebpf:"owners"`
+	PayloadRooms      *ebpf.MapSpec `ebpf:"payload_rooms"`
+	Ring              *ebpf.MapSpec `ebpf:"ring"`
+	RuleWalks         *ebpf.MapSpec `ebpf:"rule_walks"`
+	RunScratches      *ebpf.MapSpec `ebpf:"run_scratches"`
+	SkbCopies         *ebpf.MapSpec `ebpf:"skb_copies"`
+	Slots             *ebpf.MapSpec `ebpf:"slots"`
+	SpanGoroutines    *ebpf.MapSpec `ebpf:"span_goroutines"`
+	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
+	Tracked           *ebpf.MapSpec `ebpf:"tracked"`
+	Writes            *ebpf.MapSpec `ebpf:"writes"`
 }
 
 // classicVariableSpecs contains global variables before they are loaded into the kernel.
@@ -655,6 +742,8 @@ type classicMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicVariableSpecs struct {
 	AppRecordType       *ebpf.VariableSpec `ebpf:"app_record_type"`
+	AppSettings         *ebpf.VariableSpec `ebpf:"app_settings"`
+	ApplicationsSeen    *ebpf.VariableSpec `ebpf:"applications_seen"`
 	CallerRecordType    *ebpf.VariableSpec `ebpf:"caller_record_type"`
 	CloneRecordType     *ebpf.VariableSpec `ebpf:"clone_record_type"`
 	ConntrackRecordType *ebpf.VariableSpec `ebpf:"conntrack_record_type"`
@@ -671,6 +760,7 @@ type classicVariableSpecs struct {
 	OpenRunCount        *ebpf.VariableSpec `ebpf:"open_run_count"`
 	OwnerRecordType     *ebpf.VariableSpec `ebpf:"owner_record_type"`
 	OwnerSettings       *ebpf.VariableSpec `ebpf:"owner_settings"`
+	PayloadRecordType   *ebpf.VariableSpec `ebpf:"payload_record_type"`
 	RuleRecordType      *ebpf.VariableSpec `ebpf:"rule_record_type"`
 	Settings            *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs          *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
@@ -700,24 +790,29 @@ func (o *classicObjects) Close() error {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicMaps struct {
-	AwaitedVerdicts *ebpf.Map `ebpf:"awaited_verdicts"`
-	Buffers         *ebpf.Map `ebpf:"buffers"`
-	CpuStates       *ebpf.Map `ebpf:"cpu_states"`
-	FieldRooms      *ebpf.Map `ebpf:"field_rooms"`
-	LastSkbs        *ebpf.Map `ebpf:"last_skbs"`
-	Notes           *ebpf.Map `ebpf:"notes"`
-	OpenFrames      *ebpf.Map `ebpf:"open_frames"`
-	OpenRuns        *ebpf.Map `ebpf:"open_runs"`
-	OwnFlows        *ebpf.Map `ebpf:"own_flows"`
-	Owners          *ebpf.Map `ebpf:"owners"`
-	Ring            *ebpf.Map `ebpf:"ring"`
-	RuleWalks       *ebpf.Map `ebpf:"rule_walks"`
-	RunScratches    *ebpf.Map `ebpf:"run_scratches"`
-	SkbCopies       *ebpf.Map `ebpf:"skb_copies"`
-	Slots           *ebpf.Map `ebpf:"slots"`
-	TracesCtxV1     *ebpf.Map `ebpf:"traces_ctx_v1"`
-	Tracked         *ebpf.Map `ebpf:"tracked"`
-	Writes          *ebpf.Map `ebpf:"writes"`
+	AwaitedVerdicts   *ebpf.Map `ebpf:"awaited_verdicts"`
+	Buffers           *ebpf.Map `ebpf:"buffers"`
+	CpuStates         *ebpf.Map `ebpf:"cpu_states"`
+	FieldRooms        *ebpf.Map `ebpf:"field_rooms"`
+	GoroutineContexts *ebpf.Map `ebpf:"goroutine_contexts"`
+	LastSkbs          *ebpf.Map `ebpf:"last_skbs"`
+	NotedSockets      *ebpf.Map `ebpf:"noted_sockets"`
+	Notes             *ebpf.Map `ebpf:"notes"`
+	OpenFrames        *ebpf.Map `ebpf:"open_frames"`
+	OpenHeads         *ebpf.Map `ebpf:"open_heads"`
+	OpenRuns          *ebpf.Map `ebpf:"open_runs"`
+	OwnFlows          *ebpf.Map `ebpf:"own_flows"`
+	Owners            *ebpf.Map `ebpf:"owners"`
+	PayloadRooms      *ebpf.Map `ebpf:"payload_rooms"`
+	Ring              *ebpf.Map `ebpf:"ring"`
+	RuleWalks         *ebpf.Map `ebpf:"rule_walks"`
+	RunScratches      *ebpf.Map `ebpf:"run_scratches"`
+	SkbCopies         *ebpf.Map `ebpf:"skb_copies"`
+	Slots             *ebpf.Map `ebpf:"slots"`
+	SpanGoroutines    *ebpf.Map `ebpf:"span_goroutines"`
+	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
+	Tracked           *ebpf.Map `ebpf:"tracked"`
+	Writes            *ebpf.Map `ebpf:"writes"`
 }
 
 func (m *classicMaps) Close() error {
@@ -726,17 +821,22 @@ func (m *classicMaps) Close() error {
 		m.Buffers,
 		m.CpuStates,
 		m.FieldRooms,
+		m.GoroutineContexts,
 		m.LastSkbs,
+		m.NotedSockets,
 		m.Notes,
 		m.OpenFrames,
+		m.OpenHeads,
 		m.OpenRuns,
 		m.OwnFlows,
 		m.Owners,
+		m.PayloadRooms,
 		m.Ring,
 		m.RuleWalks,
 		m.RunScratches,
 		m.SkbCopies,
 		m.Slots,
+		m.SpanGoroutines,
 		m.TracesCtxV1,
 		m.Tracked,
 		m.Writes,
@@ -748,6 +848,8 @@ func (m *classicMaps) Close() error {
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicVariables struct {
 	AppRecordType       *ebpf.Variable `ebpf:"app_record_type"`
+	AppSettings         *ebpf.Variable `ebpf:"app_settings"`
+	ApplicationsSeen    *ebpf.Variable `ebpf:"applications_seen"`
 	CallerRecordType    *ebpf.Variable `ebpf:"caller_record_type"`
 	CloneRecordType     *ebpf.Variable `ebpf:"clone_record_type"`
 	ConntrackRecordType *ebpf.Variable `ebpf:"conntrack_record_type"`
@@ -764,6 +866,7 @@ type classicVariables struct {
 	OpenRunCount        *ebpf.Variable `ebpf:"open_run_count"`
 	OwnerRecordType     *ebpf.Variable `ebpf:"owner_record_type"`
 	OwnerSettings       *ebpf.Variable `ebpf:"owner_settings"`
+	PayloadRecordType   *ebpf.Variable `ebpf:"payload_record_type"`
 	RuleRecordType      *ebpf.Variable `ebpf:"rule_record_type"`
 	Settings            *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs          *ebpf.Variable `ebpf:"shed_mono_ns"`
@@ -777,62 +880,64 @@ type classicVariables struct {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicPrograms struct {
-	Callee        *ebpf.Program `ebpf:"callee"`
-	Chains0       *ebpf.Program `ebpf:"chains_0"`
-	Clones0       *ebpf.Program `ebpf:"clones_0"`
-	ConsumeSkb    *ebpf.Program `ebpf:"consume_skb"`
-	Derives0      *ebpf.Program `ebpf:"derives_0"`
-	DerivesFirst1 *ebpf.Program `ebpf:"derives_first_1"`
-	EndDeferred   *ebpf.Program `ebpf:"end_deferred"`
-	EndFreed      *ebpf.Program `ebpf:"end_freed"`
-	EndMerged     *ebpf.Program `ebpf:"end_merged"`
-	Evict         *ebpf.Program `ebpf:"evict"`
-	ForgetBuffer  *ebpf.Program `ebpf:"forget_buffer"`
-	Gathers1      *ebpf.Program `ebpf:"gathers_1"`
-	Indirect0     *ebpf.Program `ebpf:"indirect_0"`
-	Indirect1     *ebpf.Program `ebpf:"indirect_1"`
-	Indirect2     *ebpf.Program `ebpf:"indirect_2"`
-	Indirect3     *ebpf.Program `ebpf:"indirect_3"`
-	Indirect4     *ebpf.Program `ebpf:"indirect_4"`
-	Indirect5     *ebpf.Program `ebpf:"indirect_5"`
-	KfreeSkb      *ebpf.Program `ebpf:"kfree_skb"`
-	Leave         *ebpf.Program `ebpf:"leave"`
-	MergesTrue1   *ebpf.Program `ebpf:"merges_true_1"`
-	MergesZero1   *ebpf.Program `ebpf:"merges_zero_1"`
-	NfChain       *ebpf.Program `ebpf:"nf_chain"`
-	NfEvaluated   *ebpf.Program `ebpf:"nf_evaluated"`
-	NfLookup      *ebpf.Program `ebpf:"nf_lookup"`
-	NfReject      *ebpf.Program `ebpf:"nf_reject"`
-	NfTable       *ebpf.Program `ebpf:"nf_table"`
-	NfTarget      *ebpf.Program `ebpf:"nf_target"`
-	NfVerdict     *ebpf.Program `ebpf:"nf_verdict"`
-	NoStart0      *ebpf.Program `ebpf:"no_start_0"`
-	NoStart1      *ebpf.Program `ebpf:"no_start_1"`
-	NoStart2      *ebpf.Program `ebpf:"no_start_2"`
-	NoStart3      *ebpf.Program `ebpf:"no_start_3"`
-	NoStart4      *ebpf.Program `ebpf:"no_start_4"`
-	NoStart5      *ebpf.Program `ebpf:"no_start_5"`
-	Plain0        *ebpf.Program `ebpf:"plain_0"`
-	Plain1        *ebpf.Program `ebpf:"plain_1"`
-	Plain2        *ebpf.Program `ebpf:"plain_2"`
-	Plain3        *ebpf.Program `ebpf:"plain_3"`
-	Plain4        *ebpf.Program `ebpf:"plain_4"`
-	Plain5        *ebpf.Program `ebpf:"plain_5"`
-	Reads0        *ebpf.Program `ebpf:"reads_0"`
-	Reads1        *ebpf.Program `ebpf:"reads_1"`
-	RunLeave      *ebpf.Program `ebpf:"run_leave"`
-	SkbCopied     *ebpf.Program `ebpf:"skb_copied"`
-	Sock1         *ebpf.Program `ebpf:"sock_1"`
-	SocketChild   *ebpf.Program `ebpf:"socket_child"`
-	SocketGone    *ebpf.Program `ebpf:"socket_gone"`
-	SocketUsed    *ebpf.Program `ebpf:"socket_used"`
-	SocketWritten *ebpf.Program `ebpf:"socket_written"`
-	TcEnter       *ebpf.Program `ebpf:"tc_enter"`
-	XdpEnter      *ebpf.Program `ebpf:"xdp_enter"`
+	ApplicationNote *ebpf.Program `ebpf:"application_note"`
+	Callee          *ebpf.Program `ebpf:"callee"`
+	Chains0         *ebpf.Program `ebpf:"chains_0"`
+	Clones0         *ebpf.Program `ebpf:"clones_0"`
+	ConsumeSkb      *ebpf.Program `ebpf:"consume_skb"`
+	Derives0        *ebpf.Program `ebpf:"derives_0"`
+	DerivesFirst1   *ebpf.Program `ebpf:"derives_first_1"`
+	EndDeferred     *ebpf.Program `ebpf:"end_deferred"`
+	EndFreed        *ebpf.Program `ebpf:"end_freed"`
+	EndMerged       *ebpf.Program `ebpf:"end_merged"`
+	Evict           *ebpf.Program `ebpf:"evict"`
+	ForgetBuffer    *ebpf.Program `ebpf:"forget_buffer"`
+	Gathers1        *ebpf.Program `ebpf:"gathers_1"`
+	Indirect0       *ebpf.Program `ebpf:"indirect_0"`
+	Indirect1       *ebpf.Program `ebpf:"indirect_1"`
+	Indirect2       *ebpf.Program `ebpf:"indirect_2"`
+	Indirect3       *ebpf.Program `ebpf:"indirect_3"`
+	Indirect4       *ebpf.Program `ebpf:"indirect_4"`
+	Indirect5       *ebpf.Program `ebpf:"indirect_5"`
+	KfreeSkb        *ebpf.Program `ebpf:"kfree_skb"`
+	Leave           *ebpf.Program `ebpf:"leave"`
+	MergesTrue1     *ebpf.Program `ebpf:"merges_true_1"`
+	MergesZero1     *ebpf.Program `ebpf:"merges_zero_1"`
+	NfChain         *ebpf.Program `ebpf:"nf_chain"`
+	NfEvaluated     *ebpf.Program `ebpf:"nf_evaluated"`
+	NfLookup        *ebpf.Program `ebpf:"nf_lookup"`
+	NfReject        *ebpf.Program `ebpf:"nf_reject"`
+	NfTable         *ebpf.Program `ebpf:"nf_table"`
+	NfTarget        *ebpf.Program `ebpf:"nf_target"`
+	NfVerdict       *ebpf.Program `ebpf:"nf_verdict"`
+	NoStart0        *ebpf.Program `ebpf:"no_start_0"`
+	NoStart1        *ebpf.Program `ebpf:"no_start_1"`
+	NoStart2        *ebpf.Program `ebpf:"no_start_2"`
+	NoStart3        *ebpf.Program `ebpf:"no_start_3"`
+	NoStart4        *ebpf.Program `ebpf:"no_start_4"`
+	NoStart5        *ebpf.Program `ebpf:"no_start_5"`
+	Plain0          *ebpf.Program `ebpf:"plain_0"`
+	Plain1          *ebpf.Program `ebpf:"plain_1"`
+	Plain2          *ebpf.Program `ebpf:"plain_2"`
+	Plain3          *ebpf.Program `ebpf:"plain_3"`
+	Plain4          *ebpf.Program `ebpf:"plain_4"`
+	Plain5          *ebpf.Program `ebpf:"plain_5"`
+	Reads0          *ebpf.Program `ebpf:"reads_0"`
+	Reads1          *ebpf.Program `ebpf:"reads_1"`
+	RunLeave        *ebpf.Program `ebpf:"run_leave"`
+	SkbCopied       *ebpf.Program `ebpf:"skb_copied"`
+	Sock1           *ebpf.Program `ebpf:"sock_1"`
+	SocketChild     *ebpf.Program `ebpf:"socket_child"`
+	SocketGone      *ebpf.Program `ebpf:"socket_gone"`
+	SocketUsed      *ebpf.Program `ebpf:"socket_used"`
+	SocketWritten   *ebpf.Program `ebpf:"socket_written"`
+	TcEnter         *ebpf.Program `ebpf:"tc_enter"`
+	XdpEnter        *ebpf.Program `ebpf:"xdp_enter"`
 }
 
 func (p *classicPrograms) Close() error {
 	return _ClassicClose(
+		p.ApplicationNote,
 		p.Callee,
 		p.Chains0,
 		p.Clones0,

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 )
@@ -90,6 +92,33 @@ func makeContexts(path string) (*ebpf.Map, error) {
 		return nil, fmt.Errorf("pin map %s: %w", path, err)
 	}
 	return m, nil
+}
+
+// applicationMaps are the maps about spans of applications, which take no memory when
+// nobody asks for them.
+func applicationMaps() []string {
+	return []string{"goroutine_contexts", "span_goroutines", "noted_sockets", "open_heads"}
+}
+
+// applyApplications adapts an object to what is asked for of applications.
+func applyApplications(spec *ebpf.CollectionSpec, correlate bool, contexts *ebpf.Map) error {
+	settings := classicAppSettings{HasTaskRegs: flag(hasTaskRegs())}
+	if err := spec.Variables["app_settings"].Set(settings); err != nil {
+		return fmt.Errorf("write BPF settings of applications: %w", err)
+	}
+	for _, name := range applicationMaps() {
+		if m := spec.Maps[name]; m != nil && !correlate {
+			m.MaxEntries = 1
+		}
+	}
+	shapeContexts(spec, contexts)
+	return nil
+}
+
+// hasTaskRegs says whether programs can ask for the user's registers (Linux 5.15,
+// https://git.kernel.org/torvalds/c/dd6e10fbd9fb); else they know where these lie.
+func hasTaskRegs() bool {
+	return features.HaveProgramHelper(ebpf.Kprobe, asm.FnTaskPtRegs) == nil
 }
 
 // shapeContexts gives the map of an object with the spans of threads the shape of the

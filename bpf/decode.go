@@ -36,7 +36,7 @@ func Decode(raw []byte, ev *event.Event) error {
 	}
 	kind := event.Kind(raw[0])
 	want := recordBytes(kind)
-	if kind == event.KindStack || kind == event.KindFields {
+	if kind == event.KindStack || kind == event.KindFields || kind == event.KindPayload {
 		want = extraRecordBytes(raw)
 	}
 	if want == 0 {
@@ -65,6 +65,8 @@ func Decode(raw []byte, ev *event.Event) error {
 		decodeOwner((*[ownerRecordBytes]byte)(raw), &ev.Owner)
 	case event.KindApp:
 		decodeApp((*[appRecordBytes]byte)(raw), &ev.App)
+	case event.KindPayload:
+		decodePayload(raw, &ev.Payload)
 	case event.KindConntrack:
 		decodeConntrack((*[conntrackRecordBytes]byte)(raw), &ev.Conntrack)
 	case event.KindRule:
@@ -222,6 +224,7 @@ func decodeApp(raw *[appRecordBytes]byte, app *event.App) {
 		WriteMonoNs: u64(raw[32:]),
 		Seq:         u32(raw[40:]),
 		Source:      event.AppSource(raw[44]),
+		Flags:       event.AppFlags(raw[45]),
 		Context:     event.AppContext{TraceID: [16]byte(raw[48:64]), SpanID: [8]byte(raw[64:72])},
 	}
 }

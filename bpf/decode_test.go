@@ -119,12 +119,13 @@ func recordCases() []recordCase {
 		{
 			name: "app",
 			record: classicAppRecord{
-				Kind: 15, What: 3, Cpu: 2, Tid: 4, Journey: 5, Skb: 6, AtMonoNs: 7, WriteMonoNs: 8, Seq: 9, Source: 1,
+				Kind: 15, What: 3, Cpu: 2, Tid: 4, Journey: 5, Skb: 6, AtMonoNs: 7, WriteMonoNs: 8, Seq: 9, Source: 2, Flags: 1,
 				App: classicAppContext{TraceId: [16]uint8{10, 15: 11}, SpanId: [8]uint8{12, 7: 13}},
 			},
 			want: event.Event{Kind: event.KindApp, App: event.App{
 				What: event.AppReads, CPU: 2, TID: 4, Journey: 5, Skb: 6, AtMonoNs: 7, WriteMonoNs: 8, Seq: 9,
-				Source:  event.AppThread,
+				Source:  event.AppHelper,
+				Flags:   event.AppUnsampled,
 				Context: event.AppContext{TraceID: [16]byte{10, 15: 11}, SpanID: [8]byte{12, 7: 13}},
 			}},
 		},

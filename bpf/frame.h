@@ -17,6 +17,7 @@
 #include "modes.h"
 #include "notes.h"
 #include "owner_send.h"
+#include "payloads.h"
 #include <bpf/bpf_tracing.h>
 
 /* PT_REGS_PARM6 of bpf_tracing.h came with libbpf 1.2. */
@@ -136,7 +137,11 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 		tell_sender(state->journey, skb, state->sock, network_header_of(&view), view.data + view.len);
 	refresh_conntrack(state, view.nfct, skb);
 	if (settings.correlate && mode & MODE_READS)
-		tell_thread(state->journey, skb, APP_READS);
+		tell_user(state->sock, state->journey, skb, APP_READS, 1);
+	if (settings.payload && !(mode & MODE_NO_START) && !state->payload_seen && network_header_of(&view)) {
+		state->payload_seen = 1;
+		tell_payload(state->journey, skb, state->fingerprint);
+	}
 	now = bpf_ktime_get_ns();
 	state->seen_mono_ns = now;
 	state->entered++;

@@ -84,6 +84,28 @@ struct socket {
 	struct sock *sk;
 };
 
+struct inode {
+	unsigned short i_mode;
+};
+
+struct file {
+	struct inode *f_inode;
+	void *private_data;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct task_struct___files {
+	struct files_struct *files;
+};
+
 struct sk_buff {
 	struct sk_buff *next;
 	struct net_device *dev;
@@ -101,9 +123,22 @@ struct sk_buff {
 	unsigned char *data;
 };
 
+/* skb_frag_t: a bio_vec until Linux 6.9, and of the same layout since. */
+struct skb_frag {
+	u64 page; /* of a struct page, if its lowest bit is 0 */
+	u32 len;
+	u32 offset;
+};
+
 struct skb_shared_info {
+	u8 nr_frags;
 	unsigned int gso_type;
 	struct sk_buff *frag_list;
+	struct skb_frag frags[1];
+};
+
+struct page {
+	unsigned long flags;
 };
 
 #pragma clang attribute pop

@@ -26,6 +26,13 @@ func layouts() map[string]any {
 		"owner_record":   classicOwnerRecord{},
 		"owner_settings": classicOwnerSettings{},
 		"app_record":     classicAppRecord{},
+		"payload_record": classicPayloadRecord{},
+		"app_settings":   classicAppSettings{},
+		"told_context":   classicToldContext{},
+		"noted_socket":   classicNotedSocket{},
+		"noted_span":     classicNotedSpan{},
+		"goroutine":      classicGoroutine{},
+		"open_head":      classicOpenHead{},
 		"socket_writes":  classicSocketWrites{},
 		"socket_owner":   classicSocketOwner{},
 

@@ -74,6 +74,9 @@ type Options struct {
 	// Contexts is the map with the spans that threads are in (OpenContexts); nil: none
 	// is known. Load does not close it; its shape is asked for later, too.
 	Contexts *ebpf.Map
+	// Correlate asks for spans of applications, Payload also for those that the data
+	// of packets name.
+	Correlate, Payload bool
 	// Filter replaces the bodies of filter_l2 and filter_l3, and with Tunnel those of
 	// tunnel_l2 and tunnel_l3.
 	Filter func(*ebpf.CollectionSpec) error
@@ -148,7 +151,9 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
-	shapeContexts(spec, o.Contexts)
+	if err := applyApplications(spec, o.Correlate, o.Contexts); err != nil {
+		return nil, err
+	}
 	if !o.HasRules {
 		spec.Maps["rule_walks"].MaxEntries = 1 // named by code that never runs
 	}
@@ -175,6 +180,9 @@ func keepPrograms(spec *ebpf.CollectionSpec, o Options) error {
 		}
 		if program.Type != ebpf.Kprobe {
 			continue
+		}
+		if name == ProgramApplicationNote {
+			continue // a uprobe by itself, with every backend
 		}
 		program.AttachType = o.AttachType
 		alone := strings.HasPrefix(name, "end_") || strings.HasPrefix(name, "socket_") || strings.HasPrefix(name, "nf_")
@@ -223,7 +231,8 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 		HasTunnel:    flag(o.Tunnel),
 		HasRules:     flag(o.HasRules),
 		XtPrivFirst:  flag(o.XTPrivFirst),
-		Correlate:    flag(o.Contexts != nil),
+		Correlate:    flag(o.Correlate),
+		Payload:      flag(o.Correlate && o.Payload),
 	}
 	if o.Kind == Session {
 		var err error

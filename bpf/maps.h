@@ -33,7 +33,7 @@ struct tracked_skb {
 	u32 entered;
 	u32 tid;
 	u32 mark;
-	u32 pad;
+	u32 payload_seen; /* what the packet carries was looked at */
 };
 
 struct {

@@ -24,6 +24,10 @@ const (
 	ProgramSocketWritten = "socket_written" // … that writes to its first argument, a socket of TCP
 )
 
+// ProgramApplicationNote is for the function noteV1 of package otelkprobe, by a uprobe;
+// in the block objects, too.
+const ProgramApplicationNote = "application_note"
+
 // The programs that tell which rule of a packet filter dropped a packet;
 // netfilter.h defines them.
 const (

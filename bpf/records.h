@@ -24,6 +24,7 @@ enum record_kind {
 	RECORD_OWNER = 13,
 	RECORD_LINK = 14,
 	RECORD_APP = 15,
+	RECORD_PAYLOAD = 16,
 };
 
 /* Flags of struct frame_record. */
@@ -273,8 +274,37 @@ struct app_record {
 	__u64 write_mono_ns; /* APP_WRITES: when it was written, else 0 */
 	__u32 seq;           /* APP_WRITES: sequence number of the write's first byte */
 	__u8 source;         /* who told app: enum app_source, 0: it is none */
-	__u8 pad[3];
+	__u8 flags;          /* enum app_flag */
+	__u8 pad[2];
 	struct app_context app;
+};
+
+#define TCP_OPTION_BYTES 40
+#define PAYLOAD_BYTES 1024
+#define PAYLOAD_HEAD_BYTES 128
+
+/* The beginning of what a TCP packet carries. Only the first data_bytes of data are sent. */
+struct payload_record {
+	__u8 kind;
+	__u8 family; /* 4 or 6 */
+	__u16 cpu;
+	__u32 tid;
+	__u64 journey;
+	__u64 skb;
+	__u64 at_mono_ns;
+	__u8 source[16];
+	__u8 destination[16];
+	__u32 seq;
+	__u32 ack;
+	__u32 length; /* of the data in the packet */
+	__u16 source_port;
+	__u16 destination_port;
+	__u16 data_bytes;
+	__u8 option_bytes;
+	__u8 tcp_flags;
+	__u8 pad[4];
+	__u8 options[TCP_OPTION_BYTES];
+	__u8 data[PAYLOAD_BYTES];
 };
 
 /* A tuple as struct nf_conntrack_tuple has it; ports in network order. */

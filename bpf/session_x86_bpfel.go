@@ -47,18 +47,24 @@ const (
 	sessionMapBuffers            = "buffers"
 	sessionMapCpuStates          = "cpu_states"
 	sessionMapFieldRooms         = "field_rooms"
+	sessionMapGoroutineContexts  = "goroutine_contexts"
 	sessionMapLastSkbs           = "last_skbs"
+	sessionMapNotedSockets       = "noted_sockets"
 	sessionMapNotes              = "notes"
+	sessionMapOpenHeads          = "open_heads"
 	sessionMapOpenRuns           = "open_runs"
 	sessionMapOwnFlows           = "own_flows"
 	sessionMapOwners             = "owners"
+	sessionMapPayloadRooms       = "payload_rooms"
 	sessionMapRing               = "ring"
 	sessionMapRuleWalks          = "rule_walks"
 	sessionMapRunScratches       = "run_scratches"
 	sessionMapSlots              = "slots"
+	sessionMapSpanGoroutines     = "span_goroutines"
 	sessionMapTracesCtxV1        = "traces_ctx_v1"
 	sessionMapTracked            = "tracked"
 	sessionMapWrites             = "writes"
+	sessionProgApplicationNote   = "application_note"
 	sessionProgCallee            = "callee"
 	sessionProgConsumeSkb        = "consume_skb"
 	sessionProgEndDeferred       = "end_deferred"
@@ -83,6 +89,8 @@ const (
 	sessionProgSocketWritten     = "socket_written"
 	sessionProgTcEnter           = "tc_enter"
 	sessionProgXdpEnter          = "xdp_enter"
+	sessionVarAppSettings        = "app_settings"
+	sessionVarApplicationsSeen   = "applications_seen"
 	sessionVarExtras             = "extras"
 	sessionVarFunctionModeType   = "function_mode_type"
 	sessionVarKinType            = "kin_type"
@@ -143,58 +151,66 @@ type sessionSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionProgramSpecs struct {
-	Callee        *ebpf.ProgramSpec `ebpf:"callee"`
-	ConsumeSkb    *ebpf.ProgramSpec `ebpf:"consume_skb"`
-	EndDeferred   *ebpf.ProgramSpec `ebpf:"end_deferred"`
-	EndFreed      *ebpf.ProgramSpec `ebpf:"end_freed"`
-	EndMerged     *ebpf.ProgramSpec `ebpf:"end_merged"`
-	Evict         *ebpf.ProgramSpec `ebpf:"evict"`
-	ForgetBuffer  *ebpf.ProgramSpec `ebpf:"forget_buffer"`
-	KfreeSkb      *ebpf.ProgramSpec `ebpf:"kfree_skb"`
-	NfChain       *ebpf.ProgramSpec `ebpf:"nf_chain"`
-	NfEvaluated   *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
-	NfLookup      *ebpf.ProgramSpec `ebpf:"nf_lookup"`
-	NfReject      *ebpf.ProgramSpec `ebpf:"nf_reject"`
-	NfTable       *ebpf.ProgramSpec `ebpf:"nf_table"`
-	NfTarget      *ebpf.ProgramSpec `ebpf:"nf_target"`
-	NfVerdict     *ebpf.ProgramSpec `ebpf:"nf_verdict"`
-	Probe         *ebpf.ProgramSpec `ebpf:"probe"`
-	RunLeave      *ebpf.ProgramSpec `ebpf:"run_leave"`
-	SkbCopied     *ebpf.ProgramSpec `ebpf:"skb_copied"`
-	SocketChild   *ebpf.ProgramSpec `ebpf:"socket_child"`
-	SocketGone    *ebpf.ProgramSpec `ebpf:"socket_gone"`
-	SocketUsed    *ebpf.ProgramSpec `ebpf:"socket_used"`
-	SocketWritten *ebpf.ProgramSpec `ebpf:"socket_written"`
-	TcEnter       *ebpf.ProgramSpec `ebpf:"tc_enter"`
-	XdpEnter      *ebpf.ProgramSpec `ebpf:"xdp_enter"`
+	ApplicationNote *ebpf.ProgramSpec `ebpf:"application_note"`
+	Callee          *ebpf.ProgramSpec `ebpf:"callee"`
+	ConsumeSkb      *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	EndDeferred     *ebpf.ProgramSpec `ebpf:"end_deferred"`
+	EndFreed        *ebpf.ProgramSpec `ebpf:"end_freed"`
+	EndMerged       *ebpf.ProgramSpec `ebpf:"end_merged"`
+	Evict           *ebpf.ProgramSpec `ebpf:"evict"`
+	ForgetBuffer    *ebpf.ProgramSpec `ebpf:"forget_buffer"`
+	KfreeSkb        *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	NfChain         *ebpf.ProgramSpec `ebpf:"nf_chain"`
+	NfEvaluated     *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
+	NfLookup        *ebpf.ProgramSpec `ebpf:"nf_lookup"`
+	NfReject        *ebpf.ProgramSpec `ebpf:"nf_reject"`
+	NfTable         *ebpf.ProgramSpec `ebpf:"nf_table"`
+	NfTarget        *ebpf.ProgramSpec `ebpf:"nf_target"`
+	NfVerdict       *ebpf.ProgramSpec `ebpf:"nf_verdict"`
+	Probe           *ebpf.ProgramSpec `ebpf:"probe"`
+	RunLeave        *ebpf.ProgramSpec `ebpf:"run_leave"`
+	SkbCopied       *ebpf.ProgramSpec `ebpf:"skb_copied"`
+	SocketChild     *ebpf.ProgramSpec `ebpf:"socket_child"`
+	SocketGone      *ebpf.ProgramSpec `ebpf:"socket_gone"`
+	SocketUsed      *ebpf.ProgramSpec `ebpf:"socket_used"`
+	SocketWritten   *ebpf.ProgramSpec `ebpf:"socket_written"`
+	TcEnter         *ebpf.ProgramSpec `ebpf:"tc_enter"`
+	XdpEnter        *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
 
 // sessionMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionMapSpecs struct {
-	AwaitedVerdicts *ebpf.MapSpec `ebpf:"awaited_verdicts"`
-	Buffers         *ebpf.MapSpec `ebpf:"buffers"`
-	CpuStates       *ebpf.MapSpec `ebpf:"cpu_states"`
-	FieldRooms      *ebpf.MapSpec `ebpf:"field_rooms"`
-	LastSkbs        *ebpf.MapSpec `ebpf:"last_skbs"`
-	Notes           *ebpf.MapSpec `ebpf:"notes"`
-	OpenRuns        *ebpf.MapSpec `ebpf:"open_runs"`
-	OwnFlows        *ebpf.MapSpec `ebpf:"own_flows"`
-	Owners          *ebpf.MapSpec `ebpf:"owners"`
-	Ring            *ebpf.MapSpec `ebpf:"ring"`
-	RuleWalks       *ebpf.MapSpec `ebpf:"rule_walks"`
-	RunScratches    *ebpf.MapSpec `ebpf:"run_scratches"`
-	Slots           *ebpf.MapSpec `ebpf:"slots"`
-	TracesCtxV1     *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
-	Tracked         *ebpf.MapSpec `ebpf:"tracked"`
-	Writes          *ebpf.MapSpec `ebpf:"writes"`
+	AwaitedVerdicts   *ebpf.MapSpec `ebpf:"awaited_verdicts"`
+	Buffers           *ebpf.MapSpec `ebpf:"buffers"`
+	CpuStates         *ebpf.MapSpec `ebpf:"cpu_states"`
+	FieldRooms        *ebpf.MapSpec `ebpf:"field_rooms"`
+	GoroutineContexts *ebpf.MapSpec `ebpf:"goroutine_contexts"`
+	LastSkbs          *ebpf.MapSpec `ebpf:"last_skbs"`
+	NotedSockets      *ebpf.MapSpec `ebpf:"noted_sockets"`
+	Notes             *ebpf.MapSpec `ebpf:"notes"`
+	OpenHeads         *ebpf.MapSpec `ebpf:"open_heads"`
+	OpenRuns          *ebpf.MapSpec `ebpf:"open_runs"`
+	OwnFlows          *ebpf.MapSpec `ebpf:"own_flows"`
+	Owners            *ebpf.MapSpec `ebpf:"owners"`
+	PayloadRooms      *ebpf.MapSpec `ebpf:"payload_rooms"`
+	Ring              *ebpf.MapSpec `ebpf:"ring"`
+	RuleWalks         *ebpf.MapSpec `ebpf:"rule_walks"`
+	RunScratches      *ebpf.MapSpec `ebpf:"run_scratches"`
+	Slots             *ebpf.MapSpec `ebpf:"slots"`
+	SpanGoroutines    *ebpf.MapSpec `ebpf:"span_goroutines"`
+	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
+	Tracked           *ebpf.MapSpec `ebpf:"tracked"`
+	Writes            *ebpf.MapSpec `ebpf:"writes"`
 }
 
 // sessionVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionVariableSpecs struct {
+	AppSettings        *ebpf.VariableSpec `ebpf:"app_settings"`
+	ApplicationsSeen   *ebpf.VariableSpec `ebpf:"applications_seen"`
 	Extras             *ebpf.VariableSpec `ebpf:"extras"`
 	FunctionModeType   *ebpf.VariableSpec `ebpf:"function_mode_type"`
 	KinType            *ebpf.VariableSpec `ebpf:"kin_type"`
@@ -233,22 +249,27 @@ func (o *sessionObjects) Close() error {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionMaps struct {
-	AwaitedVerdicts *ebpf.Map `ebpf:"awaited_verdicts"`
-	Buffers         *ebpf.Map `ebpf:"buffers"`
-	CpuStates       *ebpf.Map `ebpf:"cpu_states"`
-	FieldRooms      *ebpf.Map `ebpf:"field_rooms"`
-	LastSkbs        *ebpf.Map `ebpf:"last_skbs"`
-	Notes           *ebpf.Map `ebpf:"notes"`
-	OpenRuns        *ebpf.Map `ebpf:"open_runs"`
-	OwnFlows        *ebpf.Map `ebpf:"own_flows"`
-	Owners          *ebpf.Map `ebpf:"owners"`
-	Ring            *ebpf.Map `ebpf:"ring"`
-	RuleWalks       *ebpf.Map `ebpf:"rule_walks"`
-	RunScratches    *ebpf.Map `ebpf:"run_scratches"`
-	Slots           *ebpf.Map `ebpf:"slots"`
-	TracesCtxV1     *ebpf.Map `ebpf:"traces_ctx_v1"`
-	Tracked         *ebpf.Map `ebpf:"tracked"`
-	Writes          *ebpf.Map `ebpf:"writes"`
+	AwaitedVerdicts   *ebpf.Map `ebpf:"awaited_verdicts"`
+	Buffers           *ebpf.Map `ebpf:"buffers"`
+	CpuStates         *ebpf.Map `ebpf:"cpu_states"`
+	FieldRooms        *ebpf.Map `ebpf:"field_rooms"`
+	GoroutineContexts *ebpf.Map `ebpf:"goroutine_contexts"`
+	LastSkbs          *ebpf.Map `ebpf:"last_skbs"`
+	NotedSockets      *ebpf.Map `ebpf:"noted_sockets"`
+	Notes             *ebpf.Map `ebpf:"notes"`
+	OpenHeads         *ebpf.Map `ebpf:"open_heads"`
+	OpenRuns          *ebpf.Map `ebpf:"open_runs"`
+	OwnFlows          *ebpf.Map `ebpf:"own_flows"`
+	Owners            *ebpf.Map `ebpf:"owners"`
+	PayloadRooms      *ebpf.Map `ebpf:"payload_rooms"`
+	Ring              *ebpf.Map `ebpf:"ring"`
+	RuleWalks         *ebpf.Map `ebpf:"rule_walks"`
+	RunScratches      *ebpf.Map `ebpf:"run_scratches"`
+	Slots             *ebpf.Map `ebpf:"slots"`
+	SpanGoroutines    *ebpf.Map `ebpf:"span_goroutines"`
+	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
+	Tracked           *ebpf.Map `ebpf:"tracked"`
+	Writes            *ebpf.Map `ebpf:"writes"`
 }
 
 func (m *sessionMaps) Close() error {
@@ -257,15 +278,20 @@ func (m *sessionMaps) Close() error {
 		m.Buffers,
 		m.CpuStates,
 		m.FieldRooms,
+		m.GoroutineContexts,
 		m.LastSkbs,
+		m.NotedSockets,
 		m.Notes,
+		m.OpenHeads,
 		m.OpenRuns,
 		m.OwnFlows,
 		m.Owners,
+		m.PayloadRooms,
 		m.Ring,
 		m.RuleWalks,
 		m.RunScratches,
 		m.Slots,
+		m.SpanGoroutines,
 		m.TracesCtxV1,
 		m.Tracked,
 		m.Writes,
@@ -276,6 +302,8 @@ func (m *sessionMaps) Close() error {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionVariables struct {
+	AppSettings        *ebpf.Variable `ebpf:"app_settings"`
+	ApplicationsSeen   *ebpf.Variable `ebpf:"applications_seen"`
 	Extras             *ebpf.Variable `ebpf:"extras"`
 	FunctionModeType   *ebpf.Variable `ebpf:"function_mode_type"`
 	KinType            *ebpf.Variable `ebpf:"kin_type"`
@@ -298,34 +326,36 @@ type sessionVariables struct {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionPrograms struct {
-	Callee        *ebpf.Program `ebpf:"callee"`
-	ConsumeSkb    *ebpf.Program `ebpf:"consume_skb"`
-	EndDeferred   *ebpf.Program `ebpf:"end_deferred"`
-	EndFreed      *ebpf.Program `ebpf:"end_freed"`
-	EndMerged     *ebpf.Program `ebpf:"end_merged"`
-	Evict         *ebpf.Program `ebpf:"evict"`
-	ForgetBuffer  *ebpf.Program `ebpf:"forget_buffer"`
-	KfreeSkb      *ebpf.Program `ebpf:"kfree_skb"`
-	NfChain       *ebpf.Program `ebpf:"nf_chain"`
-	NfEvaluated   *ebpf.Program `ebpf:"nf_evaluated"`
-	NfLookup      *ebpf.Program `ebpf:"nf_lookup"`
-	NfReject      *ebpf.Program `ebpf:"nf_reject"`
-	NfTable       *ebpf.Program `ebpf:"nf_table"`
-	NfTarget      *ebpf.Program `ebpf:"nf_target"`
-	NfVerdict     *ebpf.Program `ebpf:"nf_verdict"`
-	Probe         *ebpf.Program `ebpf:"probe"`
-	RunLeave      *ebpf.Program `ebpf:"run_leave"`
-	SkbCopied     *ebpf.Program `ebpf:"skb_copied"`
-	SocketChild   *ebpf.Program `ebpf:"socket_child"`
-	SocketGone    *ebpf.Program `ebpf:"socket_gone"`
-	SocketUsed    *ebpf.Program `ebpf:"socket_used"`
-	SocketWritten *ebpf.Program `ebpf:"socket_written"`
-	TcEnter       *ebpf.Program `ebpf:"tc_enter"`
-	XdpEnter      *ebpf.Program `ebpf:"xdp_enter"`
+	ApplicationNote *ebpf.Program `ebpf:"application_note"`
+	Callee          *ebpf.Program `ebpf:"callee"`
+	ConsumeSkb      *ebpf.Program `ebpf:"consume_skb"`
+	EndDeferred     *ebpf.Program `ebpf:"end_deferred"`
+	EndFreed        *ebpf.Program `ebpf:"end_freed"`
+	EndMerged       *ebpf.Program `ebpf:"end_merged"`
+	Evict           *ebpf.Program `ebpf:"evict"`
+	ForgetBuffer    *ebpf.Program `ebpf:"forget_buffer"`
+	KfreeSkb        *ebpf.Program `ebpf:"kfree_skb"`
+	NfChain         *ebpf.Program `ebpf:"nf_chain"`
+	NfEvaluated     *ebpf.Program `ebpf:"nf_evaluated"`
+	NfLookup        *ebpf.Program `ebpf:"nf_lookup"`
+	NfReject        *ebpf.Program `ebpf:"nf_reject"`
+	NfTable         *ebpf.Program `ebpf:"nf_table"`
+	NfTarget        *ebpf.Program `ebpf:"nf_target"`
+	NfVerdict       *ebpf.Program `ebpf:"nf_verdict"`
+	Probe           *ebpf.Program `ebpf:"probe"`
+	RunLeave        *ebpf.Program `ebpf:"run_leave"`
+	SkbCopied       *ebpf.Program `ebpf:"skb_copied"`
+	SocketChild     *ebpf.Program `ebpf:"socket_child"`
+	SocketGone      *ebpf.Program `ebpf:"socket_gone"`
+	SocketUsed      *ebpf.Program `ebpf:"socket_used"`
+	SocketWritten   *ebpf.Program `ebpf:"socket_written"`
+	TcEnter         *ebpf.Program `ebpf:"tc_enter"`
+	XdpEnter        *ebpf.Program `ebpf:"xdp_enter"`
 }
 
 func (p *sessionPrograms) Close() error {
 	return _SessionClose(
+		p.ApplicationNote,
 		p.Callee,
 		p.ConsumeSkb,
 		p.EndDeferred,

@@ -24,7 +24,8 @@ struct probe_settings {
 	u8 has_rules;      /* the programs of rules.h run: a packet filter is loaded */
 	u8 xt_priv_first;  /* ipt_do_table(priv, skb, state) (5.16+), else (skb, state, table) */
 	u8 correlate;      /* spans of applications are asked for */
-	u8 pad[3];
+	u8 payload;        /* … also of those that packets' data name (payloads.h) */
+	u8 pad[2];
 };
 
 const volatile struct probe_settings settings = {};

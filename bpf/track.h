@@ -166,6 +166,7 @@ static __always_inline void join_journey(struct cpu_state *cpu, u64 journey, u64
 		state.nfct = known->nfct;
 		state.nfct_status = known->nfct_status;
 		state.head = known->head;
+		state.payload_seen = known->payload_seen;
 	}
 	if (follow_skb(cpu, skb, &state))
 		send_clone(cpu, journey, skb, parent);

@@ -10,8 +10,7 @@
 #ifndef OTEL_KPROBE_WRITES_H
 #define OTEL_KPROBE_WRITES_H
 
-#include "app_context.h"
-#include "read.h"
+#include "app_sockets.h"
 #include <bpf/bpf_tracing.h>
 
 #define MAX_WRITING_SOCKETS 8192
@@ -21,9 +20,8 @@
 struct socket_write {
 	u64 at_mono_ns;
 	u32 seq; /* of its first byte */
-	u8 source; /* of app, see app_context.h */
-	u8 pad[3];
-	struct app_context app;
+	u32 pad;
+	struct told_context told;
 };
 
 struct socket_writes {
@@ -49,6 +47,7 @@ int socket_written(struct pt_regs *ctx)
 	u64 sock = PT_REGS_PARM1(ctx);
 	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
 	struct socket_write *write;
+	struct told_context *told;
 
 	if (!known) {
 		bpf_map_update_elem(&writes, &sock, &no_writes, BPF_NOEXIST);
@@ -59,8 +58,13 @@ int socket_written(struct pt_regs *ctx)
 	write = &known->last[known->count & (WRITES_PER_SOCKET - 1)];
 	write->at_mono_ns = bpf_ktime_get_ns();
 	write->seq = read_u32(sock + bpf_core_field_offset(struct tcp_sock, write_seq));
-	__builtin_memset(&write->app, 0, sizeof(write->app));
-	write->source = read_thread_context(&write->app);
+	told = socket_context(sock, 1);
+	if (told) {
+		write->told = *told;
+	} else {
+		__builtin_memset(&write->told, 0, sizeof(write->told));
+		read_thread_context(&write->told);
+	}
 	known->count++;
 	return 0;
 }

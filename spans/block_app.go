@@ -1,7 +1,7 @@
 package spans
 
 import (
-	"slices"
+	"math"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/blockio"
 	"github.com/otel-kprobe/otel-kprobe/internal/event"
@@ -17,18 +17,21 @@ func (b *RequestBuilder) findApps(r *blockio.Request) {
 	if b.none {
 		return
 	}
-	b.findApp(r.App)
+	b.findApp(&r.Block)
 	for i := range r.Merges {
-		b.findApp(r.Merges[i].App)
+		b.findApp(&r.Merges[i])
 	}
-	b.trace.Correlated = len(b.found) > 0
+	b.trace.setApps(b.found[:min(len(b.found), maxBlockApps)])
 }
 
-func (b *RequestBuilder) findApp(app event.AppContext) {
-	s := appSpan{AppContext: app, source: event.AppThread, kind: "submitted_by"}
-	if app.Valid() && !slices.Contains(b.found, s) {
-		b.found = append(b.found, s)
+// findApp adds the span that a bio was submitted in. Recordings from before there were
+// several sources tell none: it was the thread.
+func (b *RequestBuilder) findApp(r *event.Block) {
+	source := r.AppSource
+	if source == 0 {
+		source = event.AppThread
 	}
+	b.addApp(appSpan{AppContext: r.App, source: source, flags: r.AppFlags, kind: "submitted_by"}, math.MaxInt)
 }
 
 // appAttrs names the first of the spans that findApps found.
@@ -52,7 +55,7 @@ func (b *RequestBuilder) appLinks() {
 		s := &b.found[i]
 		from := len(b.attrs)
 		b.add(StringAttr(KeyLinkKind, s.kind))
-		b.add(StringAttr(KeyAppSource, s.source.String()))
+		b.attrs = s.appendSource(b.attrs)
 		b.links = append(b.links, Link{TraceID: s.TraceID, SpanID: s.SpanID, Attrs: b.cut(from)})
 	}
 	b.trace.Spans[0].Links = b.links

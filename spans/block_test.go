@@ -159,6 +159,29 @@ func TestBlockCorrelated(t *testing.T) {
 	}
 }
 
+// TestBlockAppSources expects the source that was recorded, the thread where none was,
+// and each span once.
+func TestBlockAppSources(t *testing.T) {
+	r := plainRead()
+	r.App, r.AppFlags = testApp(1), event.AppUnsampled
+	r.Merges = []event.Block{
+		{App: testApp(2), AppSource: event.AppHelper},
+		{App: testApp(1), AppSource: event.AppHelper},
+	}
+	tr := testRequestBuilder().Build(r)
+	want := []string{"submitted_by 1 thread unsampled", "submitted_by 2 helper"}
+	if diff := cmp.Diff(want, sourcedLinks(tr)); diff != "" || !tr.Correlated || tr.CorrelatedByWire {
+		t.Errorf("correlated %v, by the wire only %v, links (-want +got):\n%s", tr.Correlated, tr.CorrelatedByWire, diff)
+	}
+	if got := attr(t, tr, 0, KeyAppSampled); got.Int != 0 || got.Type != TypeBool {
+		t.Errorf("%s is %+v, want false", KeyAppSampled, got)
+	}
+	r.Merges = nil
+	if tr = testRequestBuilder().Build(r); tr.Correlated {
+		t.Error("a span that is not sampled correlates a request")
+	}
+}
+
 func TestQueueSpan(t *testing.T) {
 	for _, c := range []struct {
 		name                  string

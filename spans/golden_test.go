@@ -21,21 +21,26 @@ func TestGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := newFakeKernel()
 			j := scenario(k)
-			got := dump(testBuilder(k).Build(&j.Journey))
-			path := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("trace differs (-want +got), run with -update if it should:\n%s", diff)
-			}
+			checkGolden(t, name, dump(testBuilder(k).Build(&j.Journey)))
 		})
+	}
+}
+
+// checkGolden compares with a file of testdata, or writes it.
+func checkGolden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("trace differs (-want +got), run with -update if it should:\n%s", diff)
 	}
 }
 

@@ -64,6 +64,20 @@ func spanID(base uint64, index int) (id [8]byte) {
 	return id
 }
 
+// summary returns the id of a summary below a span of an application: another one for
+// each kind of links and for each first trace, by the id of that one's root.
+func (d *ids) summary(app, root [8]byte, kind uint8) (id [8]byte) {
+	v := mix(binary.BigEndian.Uint64(app[:]) ^ d.k1)
+	v = mix(v ^ mix(binary.BigEndian.Uint64(root[:])+d.k0))
+	return spanID(v, int(kind))
+}
+
+// copied returns the id of the copy of a span: different for each span of one trace,
+// like those of the trace itself.
+func (d *ids) copied(of [8]byte) (id [8]byte) {
+	return spanID(binary.BigEndian.Uint64(of[:])^d.k1, 1)
+}
+
 // address hashes a kernel address so that equal ones stay equal.
 func (d *ids) address(addr uint64) uint64 {
 	if hash, ok := d.addresses[addr]; ok {

@@ -26,16 +26,17 @@ func nameKeys(tables ...map[Key]string) (names [keyCount]string) {
 // summaryKeys are about all that a span of an application caused.
 func summaryKeys() map[Key]string {
 	return map[Key]string{
-		KeySummaryPackets:      "otel_kprobe.summary.packets",
-		KeySummaryRequests:     "otel_kprobe.summary.requests",
-		KeySummaryBytes:        "otel_kprobe.summary.bytes",
-		KeySummaryTimeNs:       "otel_kprobe.summary.time_ns",
-		KeySummaryRetransmits:  "otel_kprobe.summary.retransmits",
-		KeySummaryDrops:        "otel_kprobe.summary.drops",
-		KeySummaryErrors:       "otel_kprobe.summary.errors",
-		KeySummarySlowestTrace: "otel_kprobe.summary.slowest.trace_id",
-		KeySummarySlowestNs:    "otel_kprobe.summary.slowest.duration_ns",
-		KeySummaryLeftOut:      "otel_kprobe.summary.links_left_out",
+		KeySummaryPackets:       "otel_kprobe.summary.packets",
+		KeySummaryRequests:      "otel_kprobe.summary.requests",
+		KeySummaryBytes:         "otel_kprobe.summary.bytes",
+		KeySummaryTimeNs:        "otel_kprobe.summary.time_ns",
+		KeySummaryRetransmits:   "otel_kprobe.summary.retransmits",
+		KeySummaryDrops:         "otel_kprobe.summary.drops",
+		KeySummaryErrors:        "otel_kprobe.summary.errors",
+		KeySummarySlowestTrace:  "otel_kprobe.summary.slowest.trace_id",
+		KeySummarySlowestNs:     "otel_kprobe.summary.slowest.duration_ns",
+		KeySummaryLeftOut:       "otel_kprobe.summary.links_left_out",
+		KeySummaryCopiesLeftOut: "otel_kprobe.summary.copies_left_out",
 	}
 }
 
@@ -116,6 +117,7 @@ func packetKeys() map[Key]string {
 		KeyAppTraceID:            "otel_kprobe.app.trace_id",
 		KeyAppSpanID:             "otel_kprobe.app.span_id",
 		KeyAppSource:             "otel_kprobe.app.source",
+		KeyAppSampled:            "otel_kprobe.app.sampled",
 		KeyAppLeftOut:            "otel_kprobe.app.left_out",
 	}
 }

@@ -129,6 +129,7 @@ const (
 	KeyAppTraceID
 	KeyAppSpanID
 	KeyAppSource
+	KeyAppSampled
 	KeySummaryPackets
 	KeySummaryRequests
 	KeySummaryBytes
@@ -139,6 +140,7 @@ const (
 	KeySummarySlowestTrace
 	KeySummarySlowestNs
 	KeySummaryLeftOut
+	KeySummaryCopiesLeftOut
 	KeyAppLeftOut
 	KeyStageDurations                                           // the first of one key per stage, see stageKey
 	KeyWaitDurations  = KeyStageDurations + Key(stageCount) - 1 // the first of one key per wait, see waitKey

@@ -24,6 +24,16 @@ type SummaryOptions struct {
 	IdleNs  uint64   // a summary is made when no trace has come for so long
 	AgeNs   uint64   // … or when it has been open for so long
 	MaxOpen int      // … or the oldest, when more than so many are open
+	Copies  bool     // puts the traces themselves into the application's, too
+}
+
+// SummaryStats count what Summaries left out to stay bounded.
+type SummaryStats struct {
+	// WireLeftOut counts the spans of applications, of each trace, that have no summary of
+	// it: only packets name them, and WireTracesPerSecond had been begun for such.
+	WireLeftOut uint64
+	// CopiesLeftOut counts the traces that were not copied; the summaries say so, too.
+	CopiesLeftOut uint64
 }
 
 // Summaries makes of all traces that one span of an application caused one span for
@@ -34,9 +44,12 @@ type Summaries struct {
 	open  map[summaryKey]*summary
 	order []*summary // by the time of the first trace
 	free  []*summary
+	wire  Budget // of summaries that are begun for what only packets say
+	stats SummaryStats
 	trace Trace
 	attrs []Attr
 	emit  func(*Trace)
+	copier
 }
 
 // summaryKey is a span of an application and the kind of the links to it.
@@ -48,14 +61,16 @@ type summaryKey struct {
 // summary is what is known of one so far.
 type summary struct {
 	summaryKey
-	source      string
-	number      uint64 // makes its id another one than that of an earlier summary
+	id          [8]byte
+	source      event.AppSource // of the first trace
 	block       bool
 	openedAt    uint64 // CLOCK_MONOTONIC …
 	seenAt      uint64 // … of the end of the first and of the last trace that came
 	enterMonoNs uint64
 	exitMonoNs  uint64
-	offsetNs    int64 // of the trace that began first
+	offsetNs    int64  // of the trace that began first
+	startUnixNs uint64 // CLOCK_REALTIME, by each trace's own offset
+	endUnixNs   uint64
 	traces      int64
 	bytes       int64
 	timeNs      uint64 // sum of the traces' durations
@@ -66,10 +81,12 @@ type summary struct {
 	slowest     [16]byte
 	sums        [keyCount - KeyStageDurations]int64 // by key: times in stages and waits
 	links       []Link
+	// Of the traces that were copied, and of those that were not for want of room:
+	copies, copiedSpans, copiesLeftOut int64
 }
 
-// NewSummaries makes Summaries that give each span to emit, as the only one of a Trace
-// that lasts until emit returns.
+// NewSummaries makes Summaries that give each span to emit, as the only one of a Trace,
+// and each copy of a trace. They last until emit returns.
 func NewSummaries(o SummaryOptions, emit func(*Trace)) *Summaries {
 	if o.IdleNs == 0 {
 		o.IdleNs = defaultSummaryIdleNs
@@ -80,37 +97,48 @@ func NewSummaries(o SummaryOptions, emit func(*Trace)) *Summaries {
 	if o.MaxOpen == 0 {
 		o.MaxOpen = defaultSummaryMaxOpen
 	}
-	return &Summaries{o: o, ids: newIDs(o.Seed), open: map[summaryKey]*summary{}, emit: emit}
+	return &Summaries{
+		o: o, ids: newIDs(o.Seed), open: map[summaryKey]*summary{}, emit: emit,
+		wire: NewBudget(WireTracesPerSecond), copier: newCopier(),
+	}
 }
 
-// Add counts a trace in, for each span of an application that its root is linked to.
+// Stats gives the counters.
+func (a *Summaries) Stats() SummaryStats { return a.stats }
+
+// Add counts a trace in, for each span of an application that its root is linked to. Of
+// a span that is not sampled there is no trace that could be added to.
 func (a *Summaries) Add(t *Trace) {
-	if !t.Correlated || t.Summary {
+	if !t.Correlated || t.Summary || t.Copy {
 		return
 	}
-	root := t.Root()
-	for i := range root.Links {
-		l := &root.Links[i]
-		k := summaryKey{AppContext: event.AppContext{TraceID: l.TraceID, SpanID: l.SpanID}}
-		source := ""
-		for j := range l.Attrs {
-			switch l.Attrs[j].Key {
-			case KeyLinkKind:
-				k.kind = l.Attrs[j].Str
-			case KeyAppSource:
-				source = l.Attrs[j].Str
-			}
+	first := true
+	for i := range t.apps {
+		app := &t.apps[i]
+		if !app.sampled() {
+			continue
 		}
-		if source != "" { // else it leads to another packet
-			a.summary(k, source, t).add(t)
+		s := a.summary(app, t)
+		if s != nil {
+			s.add(t)
 		}
+		if first && a.o.Copies {
+			a.copyBelow(s, app, t)
+		}
+		first = false
 	}
 }
 
-// summary gives the open summary of a key, a new one if there is none.
-func (a *Summaries) summary(k summaryKey, source string, t *Trace) *summary {
+// summary gives the open summary of a span, a new one if there is none; nil when there
+// may be no other now.
+func (a *Summaries) summary(app *appSpan, t *Trace) *summary {
+	k := summaryKey{AppContext: app.AppContext, kind: app.kind}
 	if s := a.open[k]; s != nil {
 		return s
+	}
+	if app.source.OfWire() && !a.wire.Take(t.ExitMonoNs) {
+		a.stats.WireLeftOut++
+		return nil
 	}
 	if len(a.order) >= a.o.MaxOpen {
 		a.close(0)
@@ -120,14 +148,13 @@ func (a *Summaries) summary(k summaryKey, source string, t *Trace) *summary {
 		s, a.free = a.free[n-1], a.free[:n-1]
 		*s = summary{links: s.links[:0]}
 	}
-	s.summaryKey, s.source, s.block = k, source, t.Block
-	s.openedAt, s.enterMonoNs, s.offsetNs = t.ExitMonoNs, t.EnterMonoNs, t.OffsetNs
-	s.number = t.Journey
-	if t.Block {
-		s.number = t.Root().Block.ID
-	}
+	root := t.Root()
+	s.summaryKey, s.source, s.block = k, app.source, t.Block
+	s.id = a.ids.summary(k.SpanID, root.ID, kindNumber(k.kind))
+	s.openedAt, s.enterMonoNs, s.offsetNs, s.startUnixNs = t.ExitMonoNs, t.EnterMonoNs, t.OffsetNs, root.StartUnixNs
 	a.open[k] = s
 	a.order = append(a.order, s)
+	a.enter(k.TraceID)
 	return s
 }
 
@@ -136,10 +163,7 @@ func (s *summary) add(t *Trace) {
 	root := t.Root()
 	s.traces++
 	s.seenAt = max(s.seenAt, t.ExitMonoNs)
-	if t.EnterMonoNs < s.enterMonoNs {
-		s.enterMonoNs, s.offsetNs = t.EnterMonoNs, t.OffsetNs
-	}
-	s.exitMonoNs = max(s.exitMonoNs, t.ExitMonoNs)
+	s.cover(root, t.OffsetNs)
 	took := root.ExitMonoNs - min(root.EnterMonoNs, root.ExitMonoNs)
 	s.timeNs += took
 	if took >= s.slowestNs {
@@ -165,6 +189,15 @@ func (s *summary) add(t *Trace) {
 	}
 }
 
+// cover makes the summary last from the first begin to the last end of its spans.
+func (s *summary) cover(of *Span, offsetNs int64) {
+	if of.EnterMonoNs < s.enterMonoNs {
+		s.enterMonoNs, s.offsetNs = of.EnterMonoNs, offsetNs
+	}
+	s.exitMonoNs = max(s.exitMonoNs, of.ExitMonoNs)
+	s.startUnixNs, s.endUnixNs = min(s.startUnixNs, of.StartUnixNs), max(s.endUnixNs, of.EndUnixNs)
+}
+
 // Advance makes the summaries that are due at a time up to which all traces have come.
 func (a *Summaries) Advance(nowMonoNs uint64) {
 	for i := 0; i < len(a.order); {
@@ -188,6 +221,7 @@ func (a *Summaries) close(index int) {
 	s := a.order[index]
 	a.order = append(a.order[:index], a.order[index+1:]...)
 	delete(a.open, s.summaryKey)
+	a.leave(s.TraceID)
 	a.build(s)
 	a.emit(&a.trace)
 	a.free = append(a.free, s)
@@ -200,6 +234,8 @@ func summaryName(kind string) string {
 		return "packets sent"
 	case "read_by":
 		return "packets read"
+	case "answers":
+		return "packets in answer"
 	default:
 		return "block requests"
 	}
@@ -213,17 +249,12 @@ func (a *Summaries) build(s *summary) {
 		EnterMonoNs: s.enterMonoNs, ExitMonoNs: s.exitMonoNs, OffsetNs: s.offsetNs, Correlated: true,
 	}
 	a.attributes(s)
-	start := t.unix(s.enterMonoNs)
-	_, base := a.ids.part(s.number, int(kindNumber(s.kind)))
 	t.Spans = append(t.Spans, Span{
-		ID: spanID(base, summaryIndex), Parent: s.SpanID, Name: summaryName(s.kind), ParentIndex: -1, Facts: -1,
-		StartUnixNs: start, EndUnixNs: max(t.unix(s.exitMonoNs), start+1),
+		ID: s.id, Parent: s.SpanID, Name: summaryName(s.kind), ParentIndex: -1, Facts: -1,
+		StartUnixNs: s.startUnixNs, EndUnixNs: s.endUnixNs,
 		EnterMonoNs: s.enterMonoNs, ExitMonoNs: s.exitMonoNs, Attrs: a.attrs, Links: s.links,
 	})
 }
-
-// summaryIndex is the index of a summary for spanID: beyond those of frames and waits.
-const summaryIndex = 1 << 40
 
 // kindNumber tells the summaries of one trace apart.
 func kindNumber(kind string) uint8 {
@@ -232,6 +263,8 @@ func kindNumber(kind string) uint8 {
 		return 1
 	case "read_by":
 		return 2
+	case "answers":
+		return 4
 	default:
 		return 3
 	}
@@ -244,7 +277,7 @@ func (a *Summaries) attributes(s *summary) {
 			a.attrs = append(a.attrs, IntAttr(k, n))
 		}
 	}
-	a.attrs = append(a.attrs, StringAttr(KeyAppSource, s.source))
+	a.attrs = append(a.attrs, StringAttr(KeyAppSource, s.source.String()))
 	if s.block {
 		count(KeySummaryRequests, s.traces)
 	} else {
@@ -262,4 +295,5 @@ func (a *Summaries) attributes(s *summary) {
 		count(KeyStageDurations+Key(i), n)
 	}
 	count(KeySummaryLeftOut, s.traces-int64(len(s.links)))
+	count(KeySummaryCopiesLeftOut, s.copiesLeftOut)
 }

@@ -26,10 +26,17 @@ type summarySink struct {
 	begin uint64
 	ids   map[[8]byte]bool
 	found []summed
+	// of all of them, and what was copied below any
+	spans  []Span
+	copies []keptCopy
 }
 
 func (k *summarySink) take(trace *Trace) {
 	k.t.Helper()
+	if trace.Copy {
+		k.copies = append(k.copies, keepCopy(trace))
+		return
+	}
 	s := trace.Root()
 	number := s.Parent[7]
 	if app := appOf(number); trace.ID != app.TraceID || s.Parent != app.SpanID || !trace.Summary || len(trace.Spans) != 1 {
@@ -39,6 +46,7 @@ func (k *summarySink) take(trace *Trace) {
 		k.t.Errorf("the id %x is not new", s.ID)
 	}
 	k.ids[s.ID] = true
+	k.spans = append(k.spans, *s)
 	if s.StartUnixNs != s.EnterMonoNs+testOffset || s.EndUnixNs != s.ExitMonoNs+testOffset {
 		k.t.Errorf("summary from %d to %d, CLOCK_MONOTONIC %d to %d", s.StartUnixNs, s.EndUnixNs, s.EnterMonoNs, s.ExitMonoNs)
 	}
@@ -182,5 +190,79 @@ func TestSummariesOfRequests(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("summary (-want +got):\n%s", diff)
+	}
+}
+
+// TestSummariesOfOnePacket expects summaries of their own for two spans of one trace
+// whose writes are in one packet, and none for a span that is not sampled.
+func TestSummariesOfOnePacket(t *testing.T) {
+	k := newFakeKernel()
+	s, sink := newSummaries(t, SummaryOptions{})
+	j := newTestJourney(k, 1)
+	j.addFacts(tcpSegment)
+	j.because(event.AppWrites, appOf(1))
+	second := appOf(1)
+	second.SpanID[0] = 9
+	j.because(event.AppWrites, second)
+	j.told(event.AppWrites, appOf(2), event.AppHelper, event.AppUnsampled)
+	j.because(event.AppReads, appOf(1))
+	j.in("ip_output", 0, nil)
+	trace := testBuilder(k).Build(&j.Journey)
+	s.Add(trace)
+	s.emit = func(trace *Trace) {
+		sink.spans = append(sink.spans, *trace.Root())
+	}
+	s.CloseAll()
+	got := map[string]int{}
+	ids := map[[8]byte]bool{}
+	for _, one := range sink.spans {
+		got[fmt.Sprintf("%s %x", one.Name, one.Parent)]++
+		ids[one.ID] = true
+	}
+	want := map[string]int{"packets sent 0000000000000001": 1, "packets sent 0900000000000001": 1, "packets read 0000000000000001": 1}
+	if diff := cmp.Diff(want, got); diff != "" || len(ids) != len(want) {
+		t.Errorf("%d ids of summaries (-want +got):\n%s", len(ids), diff)
+	}
+}
+
+// namedIn is sentIn for a packet that names its span itself.
+func namedIn(k *fakeKernel, id, afterNs uint64, number byte) *testJourney {
+	j := sentIn(k, id, afterNs, number)
+	j.Apps[0].What, j.Apps[0].Source = event.AppRequests, event.AppPayload
+	return j
+}
+
+// TestSummariesForTheWire expects a bound on the summaries that packets ask for, which
+// takes nothing from others, and the rest to be counted.
+func TestSummariesForTheWire(t *testing.T) {
+	k := newFakeKernel()
+	b := testBuilder(k)
+	s, sink := newSummaries(t, SummaryOptions{})
+	const flood = WireTracesPerSecond + 50
+	for i := range uint64(flood) {
+		b.Each(&namedIn(k, i+1, i, byte(i)+1).Journey, s.Add)
+	}
+	b.Each(&namedIn(k, 1000, 1000, 1).Journey, s.Add) // has one already
+	b.Each(&sentIn(k, 1001, 1001, 250).Journey, s.Add)
+	s.CloseAll()
+	if got := len(sink.found); got != WireTracesPerSecond+1 {
+		t.Errorf("%d summaries, want those of a second and the sender's own", got)
+	}
+	if diff := cmp.Diff(SummaryStats{WireLeftOut: 50}, s.Stats()); diff != "" {
+		t.Errorf("counters (-want +got):\n%s", diff)
+	}
+	if got := sink.found[0].Attributes["otel_kprobe.summary.packets"]; got != 2 {
+		t.Errorf("the first summary is of %d packets, want 2", got)
+	}
+}
+
+// TestSummariesAreNamed expects a name and an id for each kind of links.
+func TestSummariesAreNamed(t *testing.T) {
+	names, numbers := map[string]bool{}, map[uint8]bool{}
+	for _, kind := range []string{"sent_by", "answers", "read_by", "submitted_by"} {
+		names[summaryName(kind)], numbers[kindNumber(kind)] = true, true
+	}
+	if len(names) != 4 || len(numbers) != 4 {
+		t.Errorf("names %v, numbers %v, want four of each", names, numbers)
 	}
 }

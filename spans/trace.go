@@ -101,12 +101,18 @@ type Trace struct {
 	Unfinished   bool
 	Evicted      bool
 	Incomplete   bool // frames are missing or times were made up
-	Correlated   bool // the root names a span of an application
+	Correlated   bool // the root names a span of an application that is sampled
+	// CorrelatedByWire says that only what came over a network names such spans.
+	CorrelatedByWire bool
+	// Copy marks what Summaries make of another Trace: ID is the application's trace,
+	// and the root's Parent the span of the summary.
+	Copy bool
 	// Summary marks the one span that Summaries make: ID is the application's trace,
 	// and the root's Parent the application's span.
 	Summary bool
 
 	owners  []event.Owner // copies of the journey's, by AtMonoNs
+	apps    []appSpan     // what the root has links to, of the builder
 	strings []string      // what list attributes refer to
 }
 

@@ -148,6 +148,11 @@ func TestBadInput(t *testing.T) {
 		},
 		{"unknown exporter", []string{"packets", "--exporter", "zipkin"}, `read --exporter: "zipkin" is none of console, otlp, file`},
 		{"unknown format", []string{"packets", "--format", "xml"}, `read --format: unknown format "xml": use tree, lines or json`},
+		{
+			"payload that nobody looks for",
+			[]string{"packets", "--no-payload", "--correlate", "off"},
+			"read --no-payload: with --correlate=off nothing is looked for; leave one of the two out",
+		},
 		{"format without console", []string{"packets", "--format", "lines", "--otlp"}, "read --format: nothing goes to the console, only to otlp; add --exporter console"},
 		{
 			"layers without a receiver",

@@ -51,8 +51,12 @@ func attachBlock(s blockSettings, logger *slog.Logger) (*attachedBlock, error) {
 	options := blockLoadOptions(s, kernel.ReadBlockSignatures(vmlinux))
 	options.Operations = operations
 	if options.Records {
+		options.Correlate = s.output.correlate != correlateOff
 		options.Contexts = openContexts(s.output.correlate, logger)
 		defer func() { _ = options.Contexts.Close() }() // the programs keep it
+	}
+	if options.Correlate {
+		options.Programs = append(options.Programs, bpf.ProgramApplicationNote)
 	}
 	objects, err := bpf.LoadBlock(options)
 	if err != nil {

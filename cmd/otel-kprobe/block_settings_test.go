@@ -104,7 +104,7 @@ func TestBlockBadInput(t *testing.T) {
 			"read --histogram-only: it exports no requests, so --only would choose none; leave it out",
 		},
 		{"dropped requests", []string{"--only", "drops"}, "read --only: block requests are not dropped; use errors, slow=TIME or correlated"},
-		{"correlation", []string{"--correlate", "guess"}, `read --correlate: "guess" is none of link, child, off`},
+		{"correlation", []string{"--correlate", "guess"}, `read --correlate: "guess" is none of link, child, full, off`},
 		{
 			"correlated without correlation",
 			[]string{"--correlate", "off", "--only", "correlated"},

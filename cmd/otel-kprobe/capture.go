@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf/ringbuf"
 
+	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/recording"
 )
 
@@ -91,12 +92,20 @@ func (c *capture) read(deadline time.Time) (empty bool, err error) {
 	return false, nil
 }
 
-// take gives one record to the recording and to the pipeline.
+// take gives one record to the recording and to the pipeline: to the recording first,
+// since the pipeline may record names that the record brings up. But of a payload
+// nothing is recorded that the pipeline has not gone over.
 func (c *capture) take(raw []byte) {
+	payload := bpf.PayloadData(raw) != nil
+	if payload {
+		c.pipeline.record(raw)
+	}
 	if c.recorder != nil {
 		_ = c.recorder.Record(raw) // it keeps its error for Close
 	}
-	c.pipeline.record(raw)
+	if !payload {
+		c.pipeline.record(raw)
+	}
 }
 
 // drain reads what is still in the ring after the probes were detached.

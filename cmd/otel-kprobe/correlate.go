@@ -17,17 +17,19 @@ const (
 	correlateLink = "link"
 	// correlateChild adds summaries to correlateLink.
 	correlateChild = "child"
+	// correlateFull adds the traces themselves to correlateChild.
+	correlateFull = "full"
 )
 
 // registerCorrelate adds --correlate.
 func registerCorrelate(flags *pflag.FlagSet, correlate *string) {
-	flags.StringVar(correlate, "correlate", correlateLink, "how to show which span of an application caused something: link (a link to it, and its ids), child (a summary in its own trace as well), or off")
+	flags.StringVar(correlate, "correlate", correlateLink, "how to show which span of an application caused something: link (a link to it, and its ids), child (a summary in its own trace as well), full (the kernel's spans below that as well, up to a bound), or off")
 }
 
 // checkCorrelate finds the user's mistakes.
 func (s *outputSettings) checkCorrelate() error {
 	switch s.correlate {
-	case correlateLink, correlateChild:
+	case correlateLink, correlateChild, correlateFull:
 		return nil
 	case correlateOff:
 		if s.only.correlated {
@@ -35,7 +37,20 @@ func (s *outputSettings) checkCorrelate() error {
 		}
 		return nil
 	}
-	return fmt.Errorf("read --correlate: %q is none of link, child, off", s.correlate)
+	return fmt.Errorf("read --correlate: %q is none of link, child, full, off", s.correlate)
+}
+
+// registerNoPayload adds --no-payload, which is about packets only.
+func registerNoPayload(flags *pflag.FlagSet, noPayload *bool) {
+	flags.BoolVar(noPayload, "no-payload", false, "do not look into requests, nor at TCP options, for the span of an application that they name (traceparent): what comes over a network can name any")
+}
+
+// checkNoPayload refuses what would do nothing.
+func (s *packetsSettings) checkNoPayload() error {
+	if s.noPayload && s.output.correlate == correlateOff {
+		return errors.New("read --no-payload: with --correlate=off nothing is looked for; leave one of the two out")
+	}
+	return nil
 }
 
 // openContexts opens the map in which applications' spans are published, nil

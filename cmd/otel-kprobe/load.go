@@ -74,6 +74,8 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		AttachType: backend.AttachType(),
 		Extras:     extras.wanted,
 		Contexts:   contexts,
+		Correlate:  s.output.correlate != correlateOff,
+		Payload:    !s.noPayload,
 	}, s, types)
 	if err != nil {
 		return nil, explainRefusal(err)
@@ -165,6 +167,9 @@ func loadObjects(o bpf.Options, s packetsSettings, types func() (kernelTypes, er
 	o.Owner, o.Tunnel = s.owner, s.tunnel != nil
 	o.EntryOnly, o.Callees = s.entryOnly, s.nonSkb.pattern != nil
 	o.TraceTC, o.TraceXDP = s.programs.tc, s.programs.xdp
+	if o.Correlate {
+		o.Programs = append(o.Programs, bpf.ProgramApplicationNote)
+	}
 	if s.programs.xdp {
 		o.Programs = append(o.Programs, bpf.ProgramForgetBuffer)
 	}

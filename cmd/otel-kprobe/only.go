@@ -17,7 +17,7 @@ type onlyRules struct {
 	slow   bool   // it took at least slowNs
 	slowNs uint64 // as long as the root; of a request from issue to completion
 
-	correlated bool // the root names a span of an application
+	correlated bool // the root names a span of an application that is sampled
 }
 
 // parseOnly reads --only.
@@ -54,7 +54,7 @@ func (o onlyRules) checkOfBlock() error {
 	return nil
 }
 
-// want says whether a trace is to be exported.
+// want says whether a trace is to be exported, whatever its packets ask for.
 func (o onlyRules) want(t *spans.Trace) bool {
 	root := t.Root()
 	switch {
@@ -64,5 +64,36 @@ func (o onlyRules) want(t *spans.Trace) bool {
 		return false
 	}
 	return o.drops && t.DropSpan >= 0 || o.errors && root.Error ||
-		o.slow && root.ExitMonoNs-root.EnterMonoNs >= o.slowNs || o.correlated && t.Correlated
+		o.slow && root.ExitMonoNs-root.EnterMonoNs >= o.slowNs || o.correlated && t.Correlated && !t.CorrelatedByWire
+}
+
+// chooser applies the rules, and counts what they do not want.
+type chooser struct {
+	onlyRules
+	wire spans.Budget // of traces that only their packets correlate
+	// passedOver counts traces, framesPassedOver the frames of packets among them, and
+	// wirePassedOver those that would have been exported but for the budget.
+	passedOver, framesPassedOver, wirePassedOver uint64
+}
+
+func newChooser(o onlyRules) chooser {
+	return chooser{onlyRules: o, wire: spans.NewBudget(spans.WireTracesPerSecond)}
+}
+
+// choose says whether a trace is to be exported.
+func (c *chooser) choose(t *spans.Trace) bool {
+	if c.want(t) {
+		return true
+	}
+	if c.correlated && t.CorrelatedByWire {
+		if c.wire.Take(t.ExitMonoNs) {
+			return true
+		}
+		c.wirePassedOver++
+	}
+	c.passedOver++
+	if !t.Block {
+		c.framesPassedOver += uint64(len(t.Spans) - 1 - t.Waits)
+	}
+	return false
 }

@@ -66,6 +66,58 @@ func TestOnlyWants(t *testing.T) {
 	}
 }
 
+// TestChooser expects traces that only their packets correlate to be bounded, and
+// others, and what another rule wants, not.
+func TestChooser(t *testing.T) {
+	trace := func(byWire, failed bool) *spans.Trace {
+		return &spans.Trace{
+			DropSpan: -1, ExitMonoNs: 5_000_000_000, Correlated: true, CorrelatedByWire: byWire,
+			Spans: []spans.Span{{Error: failed}, {}, {Wait: true}}, Waits: 1,
+		}
+	}
+	c := newChooser(onlyRules{correlated: true, errors: true})
+	kept := func(of *spans.Trace) (n int) {
+		for range spans.WireTracesPerSecond + 10 {
+			if c.choose(of) {
+				n++
+			}
+		}
+		return n
+	}
+	const all = spans.WireTracesPerSecond + 10
+	for _, step := range []struct {
+		name string
+		of   *spans.Trace
+		want int
+	}{
+		{"failed, and only by the wire", trace(true, true), all},
+		{"only by the wire", trace(true, false), spans.WireTracesPerSecond},
+		{"by the host", trace(false, false), all},
+		{"only by the wire, in the same second", trace(true, false), 0},
+	} {
+		if got := kept(step.of); got != step.want {
+			t.Errorf("%s: %d of %d are kept, want %d", step.name, got, all, step.want)
+		}
+	}
+	plain := trace(true, false)
+	plain.Correlated, plain.CorrelatedByWire = false, false
+	if c.choose(plain) {
+		t.Error("one that nothing correlates is kept")
+	}
+	block := trace(true, false)
+	block.Block = true
+	c.choose(block)
+	const wire, passed = 10 + all + 1, 10 + all + 2
+	if c.wirePassedOver != wire || c.passedOver != passed || c.framesPassedOver != passed-1 {
+		t.Errorf("%d passed over with %d frames, %d of them correlated by the wire; want %d, %d and %d",
+			c.passedOver, c.framesPassedOver, c.wirePassedOver, passed, passed-1, wire)
+	}
+	none := newChooser(onlyRules{})
+	if !none.choose(trace(true, false)) || none.wirePassedOver != 0 {
+		t.Error("without rules something is passed over")
+	}
+}
+
 // What is passed over is counted, and is no loss.
 func TestReplayOnly(t *testing.T) {
 	all := command(t, "replay", "--only", "slow=1ns", recordPing)

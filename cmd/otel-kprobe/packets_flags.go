@@ -31,6 +31,7 @@ type packetsFlags struct {
 	tunnel    string
 	backend   string
 	entryOnly bool
+	noPayload bool
 	programs  programFlags
 }
 
@@ -49,6 +50,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tunnel, "filter-tunnel", "", "follow only packets in a tunnel (vxlan, geneve, ipip, gre) that carry what this pcap `EXPRESSION` matches")
 	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
 	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
+	registerNoPayload(flags, &f.noPayload)
 	f.extras.register(flags)
 	f.programs.register(flags)
 	f.run.register(flags)
@@ -73,6 +75,7 @@ type packetsSettings struct {
 	owner     bpf.OwnerFilter
 	backend   string // "auto" or the name of a probe.Backend
 	entryOnly bool
+	noPayload bool // what packets carry is not looked at for spans of applications
 	programs  programFlags
 }
 
@@ -86,6 +89,7 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		ifname:    f.ifname,
 		backend:   f.backend,
 		entryOnly: f.entryOnly,
+		noPayload: f.noPayload,
 		programs:  f.programs,
 	}
 	for _, check := range []func(*packetsSettings) error{
@@ -105,7 +109,10 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 	if s.extras, err = f.extras.settings(); err != nil {
 		return s, err
 	}
-	s.output, err = f.output.settings(getenv)
+	if s.output, err = f.output.settings(getenv); err != nil {
+		return s, err
+	}
+	err = s.checkNoPayload()
 	return s, err
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/blockio"
+	"github.com/otel-kprobe/otel-kprobe/internal/correlate"
 	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
@@ -19,8 +20,11 @@ type pipeline struct {
 	blocks    *blockio.Tracker
 	requests  *spans.RequestBuilder
 	exporters []namedExporter
-	// summaries are made of exported traces with --correlate=child, nil otherwise.
+	// summaries are made of exported traces with --correlate=child and full, nil otherwise.
 	summaries *spans.Summaries
+	// connections know the requests that packets' data tell; nil with
+	// --correlate=off. What they say counts when a journey is emitted.
+	connections *correlate.Connections
 	// observe is told of each request before it is exported, with its trace, and
 	// whether that is going to be; nil is allowed.
 	observe func(r *blockio.Request, t *spans.Trace, exported bool)
@@ -28,17 +32,16 @@ type pipeline struct {
 	// cgroup may be gone when the journey ends; nil is allowed.
 	noteOwner func(*event.Owner)
 	event     event.Event
-	only      onlyRules
+	only      chooser
 	limit     uint64 // traces after which reached() is true; 0: none
 	traces    uint64
 	spans     uint64
 	waits     uint64 // spans among them
 	summed    uint64 // spans among them that are summaries
-	// passedOver counts traces that only does not want, and framesPassedOver their frames.
-	passedOver, framesPassedOver uint64
-	frames                       uint64
-	came                         uint64 // records of requests and bios
-	damaged                      uint64 // records that could not be decoded
+	copied    uint64 // spans among them that are copies of others
+	frames    uint64
+	came      uint64 // records of requests and bios
+	damaged   uint64 // records that could not be decoded
 	// lastMonoNs is the CLOCK_MONOTONIC of the last frame's return or request's
 	// completion.
 	lastMonoNs uint64
@@ -99,12 +102,15 @@ func newPipeline(o pipelineOptions) *pipeline {
 		}),
 		exporters: o.exporters,
 		noteOwner: o.noteOwner,
-		only:      o.only,
+		only:      newChooser(o.only),
 		limit:     o.limit,
 	}
 	p.built = p.emitTrace
-	if o.correlate == correlateChild {
-		p.summaries = spans.NewSummaries(spans.SummaryOptions{Seed: o.seed}, p.exportSummary)
+	if o.correlate != correlateOff {
+		p.connections = correlate.NewConnections(correlate.Options{})
+	}
+	if o.correlate == correlateChild || o.correlate == correlateFull {
+		p.summaries = spans.NewSummaries(spans.SummaryOptions{Seed: o.seed, Copies: o.correlate == correlateFull}, p.exportChild)
 	}
 	p.tracker = journey.NewTracker(o.tracker, p.emit)
 	p.blocks = blockio.NewTracker(o.block, p.emitRequest)
@@ -113,22 +119,20 @@ func newPipeline(o pipelineOptions) *pipeline {
 
 // emit exports one finished journey.
 func (p *pipeline) emit(j *journey.Journey) {
-	if !p.reached() {
-		p.builder.Each(j, p.built)
+	if p.reached() {
+		return
 	}
+	if p.connections != nil {
+		p.connections.Tie(j)
+	}
+	p.builder.Each(j, p.built)
 }
 
 // emitTrace exports one trace of a journey.
 func (p *pipeline) emitTrace(trace *spans.Trace) {
-	if p.reached() {
-		return
+	if !p.reached() && p.only.choose(trace) {
+		p.export(trace)
 	}
-	if !p.only.want(trace) {
-		p.passedOver++
-		p.framesPassedOver += uint64(len(trace.Spans) - 1 - trace.Waits)
-		return
-	}
-	p.export(trace)
 }
 
 // emitRequest exports one request with all that it caused.
@@ -137,15 +141,13 @@ func (p *pipeline) emitRequest(r *blockio.Request) {
 		return
 	}
 	trace := p.requests.Build(r)
-	wanted := p.only.want(trace)
+	wanted := p.only.choose(trace)
 	if p.observe != nil {
 		p.observe(r, trace, wanted)
 	}
-	if !wanted {
-		p.passedOver++
-		return
+	if wanted {
+		p.export(trace)
 	}
-	p.export(trace)
 }
 
 func (p *pipeline) export(trace *spans.Trace) {
@@ -160,16 +162,22 @@ func (p *pipeline) export(trace *spans.Trace) {
 	}
 }
 
-// exportSummary exports what a span of an application caused.
-func (p *pipeline) exportSummary(summary *spans.Trace) {
-	p.spans++
-	p.summed++
+// exportChild exports what becomes part of an application's trace: a summary, or a copy.
+func (p *pipeline) exportChild(child *spans.Trace) {
+	n := uint64(len(child.Spans))
+	p.spans += n
+	if child.Copy {
+		p.copied += n
+	} else {
+		p.summed += n
+	}
 	for _, e := range p.exporters {
-		e.Export(summary)
+		e.Export(child)
 	}
 }
 
-// record takes one record of the ring buffer.
+// record takes one record of the ring buffer. Of a payload's it overwrites what may not
+// leave the machine.
 func (p *pipeline) record(raw []byte) {
 	if err := bpf.Decode(raw, &p.event); err != nil {
 		p.damaged++
@@ -183,6 +191,9 @@ func (p *pipeline) record(raw []byte) {
 		if p.noteOwner != nil {
 			p.noteOwner(&p.event.Owner)
 		}
+	case event.KindPayload:
+		p.notePayload(raw)
+		return
 	case event.KindRequest, event.KindBio:
 		p.came++
 		p.lastMonoNs = max(p.lastMonoNs, p.event.Block.CompleteMonoNs)
@@ -194,10 +205,25 @@ func (p *pipeline) record(raw []byte) {
 	}
 }
 
+// notePayload learns of requests from the record in event, and overwrites in the raw
+// one what it has not learned from: that may go into a recording.
+func (p *pipeline) notePayload(raw []byte) {
+	data := bpf.PayloadData(raw)
+	if p.connections == nil {
+		clear(data)
+		return
+	}
+	p.connections.Note(&p.event.Payload)
+	p.connections.Scrub(data)
+}
+
 // advance tells the trackers up to when everything has been read.
 func (p *pipeline) advance(nowMonoNs uint64) {
 	p.tracker.Advance(nowMonoNs)
 	p.blocks.Advance(nowMonoNs)
+	if p.connections != nil {
+		p.connections.Advance(nowMonoNs)
+	}
 	if p.summaries != nil {
 		p.summaries.Advance(nowMonoNs)
 	}
@@ -207,6 +233,11 @@ func (p *pipeline) advance(nowMonoNs uint64) {
 func (p *pipeline) closeAll(nowMonoNs uint64) {
 	p.tracker.CloseAll(nowMonoNs)
 	p.blocks.CloseAll(nowMonoNs)
+	p.closeSummaries()
+}
+
+// closeSummaries makes the summaries that are open, below which copies stand already.
+func (p *pipeline) closeSummaries() {
 	if p.summaries != nil {
 		p.summaries.CloseAll()
 	}

@@ -154,6 +154,7 @@ func (r *replay) open(ctx context.Context, h host, seed [16]byte) (*outputs, err
 func (r *replay) feed(ctx context.Context, out *outputs, reader *recording.Reader, p *pipeline) (kernelLost map[string]uint64, err error) {
 	wanted, cancel := out.untilUnwanted(ctx)
 	defer cancel()
+	defer p.closeSummaries() // a limit ends it before the recording does
 	var last uint64
 	for wanted.Err() == nil && !p.reached() {
 		entry, err := reader.Next()

@@ -39,6 +39,7 @@ func TestOutputSettings(t *testing.T) {
 		{name: "default", want: console},
 		{name: "format", args: []string{"--format", "json"}, want: with(func(s *outputSettings) { s.console, s.format = true, export.FormatJSON })},
 		{name: "child", args: []string{"--correlate", "child"}, want: with(func(s *outputSettings) { s.console, s.correlate = true, correlateChild })},
+		{name: "full", args: []string{"--correlate", "full"}, want: with(func(s *outputSettings) { s.console, s.correlate = true, correlateFull })},
 		{name: "only", args: []string{"--only", "drops"}, want: with(func(s *outputSettings) { s.console, s.only = true, onlyRules{drops: true} })},
 		{name: "raw addresses", args: []string{"--raw-addresses"}, want: with(func(s *outputSettings) { s.console, s.rawAddresses = true, true })},
 		{name: "otlp", args: []string{"--otlp"}, want: otlp},
@@ -201,6 +202,7 @@ func TestPacketsSettings(t *testing.T) {
 		{"process by name", []string{"--filter-process", "curl"}, func(s *packetsSettings) { s.owner.Comm = "curl" }},
 		{"process by number", []string{"--filter-process", self}, func(s *packetsSettings) { s.owner.TGID = uint32(os.Getpid()) }},
 		{"backend", []string{"--backend", "kprobe"}, func(s *packetsSettings) { s.backend = "kprobe" }},
+		{"no payload", []string{"--no-payload"}, func(s *packetsSettings) { s.noPayload = true }},
 		{"entry only", []string{"--entry-only"}, func(s *packetsSettings) { s.entryOnly = true }},
 		{
 			"ends",

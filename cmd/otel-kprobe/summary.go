@@ -75,21 +75,31 @@ func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string
 
 // summary says what went through the pipeline.
 func (p *pipeline) summary() export.Summary {
-	return export.Summary{
+	s := export.Summary{
 		Frames: p.frames,
 		Traces: p.traces,
 		Spans:  p.spans,
 		Waits:  p.waits,
 		Summed: p.summed,
+		Copied: p.copied,
 
-		PassedOver:       p.passedOver,
-		FramesPassedOver: p.framesPassedOver,
+		PassedOver:       p.only.passedOver,
+		WirePassedOver:   p.only.wirePassedOver,
+		FramesPassedOver: p.only.framesPassedOver,
 		Tracker:          export.NewTrackerSummary(p.tracker.Stats()),
 
 		Block:        p.came > 0,
 		Requests:     p.came,
 		BlockTracker: export.NewBlockTrackerSummary(p.blocks.Stats()),
 	}
+	if p.connections != nil {
+		s.Wire = export.NewWireSummary(p.connections.Counters())
+	}
+	if p.summaries != nil {
+		stats := p.summaries.Stats()
+		s.SummariesLeftOut, s.CopiesLeftOut = stats.WireLeftOut, stats.CopiesLeftOut
+	}
+	return s
 }
 
 // writeSummary writes the file of --summary-file, if there is to be one.

@@ -370,7 +370,10 @@ func testSummary() *Summary {
 
 func TestSummary(t *testing.T) {
 	var out bytes.Buffer
-	for _, s := range []*Summary{testSummary(), {}} {
+	correlated := testSummary()
+	correlated.PassedOver, correlated.WirePassedOver, correlated.FramesPassedOver = 9, 4, 70
+	correlated.Summed, correlated.Copied, correlated.SummariesLeftOut, correlated.CopiesLeftOut = 5, 120, 7, 8
+	for _, s := range []*Summary{testSummary(), {}, correlated} {
 		if err := s.WriteJSON(&out); err != nil {
 			t.Fatal(err)
 		}
@@ -382,6 +385,24 @@ func TestSummary(t *testing.T) {
 	}
 	if err := testSummary().WriteJSON(failing{syscall.ENOSPC}); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("full disk: %v", err)
+	}
+}
+
+// TestConsoleLeavesCopiesOut expects a trace to be shown, and counted, once only.
+func TestConsoleLeavesCopiesOut(t *testing.T) {
+	k := newTestKernel()
+	trace := spans.NewBuilder(spans.Options{Names: k, Clock: k}).Build(pingJourney(k))
+	for _, f := range []Format{FormatTree, FormatLines, FormatJSON} {
+		var out collector
+		c := NewConsole(&out, ConsoleOptions{Format: f})
+		c.Export(trace)
+		text, stats := string(out), c.Stats()
+		again := *trace
+		again.Copy = true
+		c.Export(&again)
+		if string(out) != text || c.Stats() != stats || stats.Exported == 0 {
+			t.Errorf("%s: %+v became %+v with\n%s", f, stats, c.Stats(), out)
+		}
 	}
 }
 

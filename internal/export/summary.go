@@ -24,10 +24,19 @@ type Summary struct {
 	Traces     uint64 `json:"traces"`
 	Spans      uint64 `json:"spans"`
 	// PassedOver counts traces that --only did not want, FramesPassedOver their frames.
+	// WirePassedOver counts those among them that it would have wanted, had not too many
+	// others been correlated by their packets alone.
 	PassedOver       uint64 `json:"traces_passed_over,omitempty"`
+	WirePassedOver   uint64 `json:"traces_passed_over_of_wire,omitempty"`
 	FramesPassedOver uint64 `json:"frames_passed_over,omitempty"`
-	Waits            uint64 `json:"waits"`               // spans among them that are a packet's wait: of no frame, and no root
-	Summed           uint64 `json:"summaries,omitempty"` // spans among them that summarize what an application's span caused
+	Waits            uint64 `json:"waits"`                  // spans among them that are a packet's wait: of no frame, and no root
+	Summed           uint64 `json:"summaries,omitempty"`    // spans among them that summarize what an application's span caused
+	Copied           uint64 `json:"copied_spans,omitempty"` // spans among them that are copies of others, in an application's trace; a console gets none
+	// SummariesLeftOut counts the spans of applications, of each trace, that have no
+	// summary of it for the same reason; CopiesLeftOut the traces that were not copied.
+	SummariesLeftOut uint64      `json:"summaries_left_out,omitempty"`
+	CopiesLeftOut    uint64      `json:"copies_left_out,omitempty"`
+	Wire             WireSummary `json:"wire,omitzero"`
 	// KernelLost is what the kernel side could not send or follow, by counter.
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    TrackerSummary    `json:"tracker"`
@@ -148,10 +157,18 @@ func (s *Summary) String() string {
 		fmt.Fprintf(&b, "%d requests, ", s.Requests)
 	}
 	fmt.Fprintf(&b, "%d traces", s.Traces)
-	if s.PassedOver > 0 {
-		fmt.Fprintf(&b, " (%d passed over)", s.PassedOver)
-	}
+	b.WriteString(s.passedOver())
 	fmt.Fprintf(&b, ", %d spans", s.Spans)
+	if s.Copied > 0 {
+		fmt.Fprintf(&b, " (%d copies)", s.Copied)
+	}
+	if s.SummariesLeftOut > 0 {
+		fmt.Fprintf(&b, ", %d summaries left out", s.SummariesLeftOut)
+	}
+	if s.CopiesLeftOut > 0 {
+		fmt.Fprintf(&b, ", %d traces not copied", s.CopiesLeftOut)
+	}
+	b.WriteString(s.Wire.text())
 	if n := s.Tracker.Unfinished + s.BlockTracker.Unfinished; n > 0 {
 		fmt.Fprintf(&b, ", %d unfinished", n)
 	}
@@ -174,6 +191,17 @@ func (s *Summary) String() string {
 		fmt.Fprintf(&b, "%s %d (%s)", sep, c.Value, c.Name)
 	}
 	return b.String()
+}
+
+// passedOver tells of the traces that were.
+func (s *Summary) passedOver() string {
+	switch {
+	case s.WirePassedOver > 0:
+		return fmt.Sprintf(" (%d passed over, %d of them correlated by the wire)", s.PassedOver, s.WirePassedOver)
+	case s.PassedOver > 0:
+		return fmt.Sprintf(" (%d passed over)", s.PassedOver)
+	}
+	return ""
 }
 
 // WriteJSON writes the summary as one JSON object, indented.

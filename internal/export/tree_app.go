@@ -8,13 +8,17 @@ import (
 )
 
 // appendApp appends the span of the application that the root names, as "app
-// TRACE/SPAN": short enough for a narrow terminal.
+// TRACE/SPAN": short enough for a narrow terminal. Where nobody will find it, it says so.
 func appendApp(dst []byte, root *spans.Span) []byte {
 	trace, span := attr(root, spans.KeyAppTraceID), attr(root, spans.KeyAppSpanID)
 	if trace == nil || span == nil {
 		return dst
 	}
-	return fmt.Appendf(dst, "app %s/%016x", trace.Str, uint64(span.Int))
+	dst = fmt.Appendf(dst, "app %s/%016x", trace.Str, uint64(span.Int))
+	if attr(root, spans.KeyAppSampled) != nil {
+		dst = append(dst, " (not sampled)"...)
+	}
+	return dst
 }
 
 // appendSummary appends the line of what a span of an application caused: "packets

@@ -120,6 +120,54 @@ func TestSummariesInJaeger(t *testing.T) {
 	}
 }
 
+// TestCopiesInJaeger replays with --correlate=full and expects the application's trace to
+// be one tree in Jaeger: its span, the summaries, packets, functions.
+func TestCopiesInJaeger(t *testing.T) {
+	binary := binaryUnderTest(t)
+	s := startStack(t)
+	sent := replayTo(t, binary, s.collector.GRPC, recordedRequest, "--correlate", "full")
+	from, to := timesOf(sent)
+	sendAppSpan(t, s.collector.GRPC, from, to)
+	total := 1 // the application's own
+	for i := range sent {
+		if sent[i].TraceID == appTraceID {
+			total++
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := s.client.AwaitTrace(ctx, appTraceID, total); err != nil {
+		t.Fatal(err)
+	}
+	trace, err := s.client.PageTrace(ctx, appTraceID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]string{}
+	for _, span := range trace.Spans {
+		names[span.SpanID] = span.OperationName
+	}
+	packets := 0
+	for _, span := range trace.Spans {
+		if len(span.Warnings) > 0 {
+			t.Errorf("Jaeger warns of %s: %q", span.OperationName, span.Warnings)
+		}
+		parent, below := span.Parent()
+		if below && names[parent.SpanID] == "" {
+			t.Errorf("%s has no parent", span.OperationName)
+		}
+		if strings.HasPrefix(span.OperationName, "packet ") {
+			packets++
+			if name := names[parent.SpanID]; !strings.HasPrefix(name, "packets ") {
+				t.Errorf("%s is below %q, want a summary", span.OperationName, name)
+			}
+		}
+	}
+	if len(trace.Spans) != total || packets != recordedPackets {
+		t.Errorf("%d spans with %d packets, want %d with %d", len(trace.Spans), packets, total, recordedPackets)
+	}
+}
+
 // readLinkPatterns reads our configuration: one pattern of each type.
 func readLinkPatterns(t *testing.T) map[string]linkPattern {
 	t.Helper()

@@ -73,6 +73,7 @@ type summary struct {
 	Spans     uint64  `json:"spans"`
 	Waits     uint64  `json:"waits"`
 	Summaries uint64  `json:"summaries"`
+	Copied    uint64  `json:"copied_spans"`
 
 	PassedOver       uint64 `json:"traces_passed_over"`
 	FramesPassedOver uint64 `json:"frames_passed_over"`

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * app_notes.h - what an application notes of its spans, in all objects: user space puts
+ * these programs on the function noteV1 of the package otelkprobe, whose arguments are
+ * where Go's register ABI has them (https://go.dev/s/regabi).
+ */
+#ifndef OTEL_KPROBE_APP_NOTES_H
+#define OTEL_KPROBE_APP_NOTES_H
+
+#include "app_context.h"
+
+/* What is noted: the low byte of the first argument. */
+enum app_note {
+	NOTE_SPAN_STARTS = 1, /* in the current goroutine */
+	NOTE_SPAN_ENDS = 2,
+	NOTE_SOCKET = 3,         /* the socket belongs to the span */
+	NOTE_SOCKET_ANSWERED = 4, /* … which has ended: only what is still written counts */
+	NOTE_SOCKET_FREE = 5,    /* it belongs to none */
+};
+
+#define NOTE_KIND 0xff
+#define NOTE_UNSAMPLED (1 << 8)
+
+/* A span that has started, by its id. */
+struct noted_span {
+	__u64 span_id;
+	__u32 tgid;
+	__u32 pad;
+};
+
+/* In which goroutine a span started: it may end in another one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_NOTED_GOROUTINES);
+	__type(key, struct noted_span);
+	__type(value, __u64);
+} span_goroutines SEC(".maps");
+
+/* The span that is noted. */
+static __always_inline void read_note(struct pt_regs *ctx, struct told_context *told)
+{
+	__u64 *ids = (__u64 *)&told->app;
+
+	ids[0] = ctx->rbx;
+	ids[1] = ctx->rcx;
+	ids[2] = ctx->rdi;
+	told->source = APP_HELPER;
+	told->flags = ctx->rax & NOTE_UNSAMPLED ? APP_UNSAMPLED : 0;
+}
+
+static __always_inline void note_span_start(struct pt_regs *ctx)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct goroutine key = {.g = ctx->r14, .tgid = tgid};
+	struct noted_span span = {.span_id = ctx->rdi, .tgid = tgid};
+	struct told_context told = {};
+
+	applications_seen = 1;
+	read_note(ctx, &told);
+	bpf_map_update_elem(&goroutine_contexts, &key, &told, BPF_ANY);
+	bpf_map_update_elem(&span_goroutines, &span, &key.g, BPF_ANY);
+}
+
+/*
+ * Puts the goroutine where the span started back into the parent, if that started
+ * there too, else into none; but not when another span has started there meanwhile.
+ */
+static __always_inline void note_span_end(struct pt_regs *ctx)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct noted_span span = {.span_id = ctx->rdi, .tgid = tgid};
+	struct noted_span parent = {.span_id = ctx->rsi, .tgid = tgid};
+	__u64 *g = bpf_map_lookup_elem(&span_goroutines, &span), *of_parent;
+	struct goroutine key = {.tgid = tgid};
+	struct told_context *told;
+
+	if (!g)
+		return;
+	key.g = *g;
+	bpf_map_delete_elem(&span_goroutines, &span);
+	told = bpf_map_lookup_elem(&goroutine_contexts, &key);
+	if (!told || *(__u64 *)told->app.span_id != span.span_id)
+		return;
+	of_parent = parent.span_id ? bpf_map_lookup_elem(&span_goroutines, &parent) : 0;
+	if (of_parent && *of_parent == key.g)
+		*(__u64 *)told->app.span_id = parent.span_id;
+	else
+		bpf_map_delete_elem(&goroutine_contexts, &key);
+}
+
+/* What concerns goroutines; false when it is a socket that is noted. */
+static __always_inline int note_goroutine(struct pt_regs *ctx)
+{
+	switch (ctx->rax & NOTE_KIND) {
+	case NOTE_SPAN_STARTS:
+		note_span_start(ctx);
+		return 1;
+	case NOTE_SPAN_ENDS:
+		note_span_end(ctx);
+		return 1;
+	}
+	return 0;
+}
+
+#endif
