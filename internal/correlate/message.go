@@ -92,10 +92,10 @@ func parse(b []byte, k keeper) message {
 }
 
 // blankBytes counts the bytes of empty lines, which may come before a request:
-// RFC 9112, section 2.2.
+// RFC 9112, section 2.2. The length that a MySQL packet begins with may look like one.
 func blankBytes(b []byte) int {
 	n := 0
-	for n < len(b) && (b[n] == '\r' || b[n] == '\n') {
+	for n < len(b) && (b[n] == '\r' || b[n] == '\n') && !looksLikeMySQL(b[n:]) {
 		n++
 	}
 	return n

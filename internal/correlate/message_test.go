@@ -93,6 +93,7 @@ func TestRequests(t *testing.T) {
 		{"long query", postgres('Q', strings.Repeat(" ", 2000)+comment+"\x00"), []string{"1000-%d -"}, 0},
 
 		{"mysql", mysql("select 1 " + comment), []string{"1000-%d 1"}, 0},
+		{"mysql of 13 bytes", mysql("select 10000"), []string{"1000-%d -"}, 0},
 		{"mysql string", mysql(`select '\'` + comment + `'`), []string{"1000-%d -"}, 0},
 		{"mysql line", mysql("select 1 #" + comment), []string{"1000-%d -"}, 0},
 		{"mysql identifier", mysql("select `\\` " + comment), []string{"1000-%d 1"}, 0},

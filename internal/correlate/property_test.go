@@ -296,6 +296,7 @@ func FuzzNote(f *testing.F) {
 	seed(head("CONNECT a:1 HTTP/1.1"), head("GET / HTTP/1.1", "Upgrade: a"), "PRI * HTTP/2.0\r\n\r\n")
 	seed(postgres('P', "a\x00select 'b' /*c='d',traceparent='"+traceparentOf(1)+"'*/\x00") + postgres('S', ""))
 	seed(mysql("select `a` -- b\n/*traceparent='" + traceparentOf(1) + "'*/"))
+	seed("\r00\x00\x03/", mysql("select 10000"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, replayed := NewConnections(Options{MaxConnections: 2}), NewConnections(Options{MaxConnections: 2})
 		for len(b) >= 3 {
