@@ -37,7 +37,7 @@ func newStack(t *testing.T) *stack {
 	}
 	back := httptest.NewServer(backHandler(slog.New(slog.DiscardHandler), s.store, time.Millisecond, s.p))
 	t.Cleanup(back.Close)
-	client, err := newClient(clientOptions{target: back.URL, keepAlive: true}, &kernelTies{}, s.p, 1)
+	client, err := newClient(clientOptions{target: back.URL, keepAlive: true}, &kernelTies{helper: true}, s.p, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestMix(t *testing.T) {
 // to end by itself.
 func TestLoad(t *testing.T) {
 	s := newStack(t)
-	client, err := newClient(clientOptions{target: s.front, keepAlive: true}, &kernelTies{}, s.p, 2)
+	client, err := newClient(clientOptions{target: s.front, keepAlive: true}, &kernelTies{helper: true}, s.p, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestServe(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() {
-			ended <- serve(ctx, slog.New(slog.DiscardHandler), serverOptions{listen: address, tls: path, http2: http2}, &kernelTies{},
+			ended <- serve(ctx, slog.New(slog.DiscardHandler), serverOptions{listen: address, tls: path, http2: http2}, &kernelTies{helper: true},
 				newMux())
 		}()
 		proto := healthProtocol(t, clientOptions{target: "https://" + address, trust: path, http2: http2}, p)
@@ -257,7 +257,7 @@ func healthProtocol(t *testing.T, o clientOptions, p *sdktrace.TracerProvider) s
 	t.Helper()
 	var last error
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		client, err := newClient(o, &kernelTies{}, p, 1)
+		client, err := newClient(o, &kernelTies{helper: true}, p, 1)
 		if err != nil {
 			last = err // the certificate is not there yet
 			continue

@@ -27,8 +27,8 @@ func byClient(l Log) []Connection {
 // where each request and answer begins and ends.
 func TestRoles(t *testing.T) {
 	dir := t.TempDir()
-	server := ServerPlan{Listen: "127.0.0.1:0", Dir: dir}
-	client := ClientPlan{Requests: 60, Concurrency: 4, Seed: 7, MaxBytes: 300_000, Store: true}
+	server := ServerPlan{Helper: true, Listen: "127.0.0.1:0", Dir: dir}
+	client := ClientPlan{Helper: true, Requests: 60, Concurrency: 4, Seed: 7, MaxBytes: 300_000, Store: true}
 	clientLog, serverLog := playBoth(t, server, client, "")
 	if len(clientLog.Exchanges) != client.Requests || len(serverLog.Exchanges) != client.Requests {
 		t.Fatalf("%d requests were sent, %d came, want %d", len(clientLog.Exchanges), len(serverLog.Exchanges), client.Requests)
@@ -61,8 +61,8 @@ func TestRoles(t *testing.T) {
 
 // TestTLSRoles expects the bytes of TLS before the first request to be of none.
 func TestTLSRoles(t *testing.T) {
-	server := ServerPlan{Listen: "127.0.0.1:0", Certificate: filepath.Join(t.TempDir(), "certificate")}
-	clientLog, serverLog := playBoth(t, server, ClientPlan{Requests: 12, Concurrency: 2, Seed: 3, MaxBytes: 50_000}, server.Certificate)
+	server := ServerPlan{Helper: true, Listen: "127.0.0.1:0", Certificate: filepath.Join(t.TempDir(), "certificate")}
+	clientLog, serverLog := playBoth(t, server, ClientPlan{Helper: true, Requests: 12, Concurrency: 2, Seed: 3, MaxBytes: 50_000}, server.Certificate)
 	truth, err := New(clientLog, serverLog)
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func playBoth(t *testing.T, server ServerPlan, client ClientPlan, trust string) 
 // TestHostile expects a server to have answered what it can, and the log to have what
 // may be tied.
 func TestHostile(t *testing.T) {
-	p, err := StartServer(ServerPlan{Listen: "127.0.0.1:0"})
+	p, err := StartServer(ServerPlan{Helper: true, Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
