@@ -3,6 +3,7 @@ package truth
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 )
@@ -31,6 +32,7 @@ type flow struct {
 	first   [2]uint32   // sequence number of the first byte, of the client and of the server
 	known   [2]bool     // whether it is
 	acks    [2][]uint32 // acknowledged bytes of the other direction, each once, ascending
+	ends    [2]int64    // bytes before the direction's FIN
 }
 
 const (
@@ -49,8 +51,9 @@ func (f *flow) direction(p *Packet) int {
 //
 // A packet with data is of the requests whose bytes it carries; one without, of those
 // whose bytes its acknowledgement number covers and the next lower one that was sent
-// does not; when it ends the connection, of that of the last byte before it, too. What
-// the order of packets is does not matter.
+// does not. What ends a direction (FIN), and what acknowledges only that, is of no
+// request's bytes: it may be tied to the request whose bytes are the last before it. In
+// what order the packets are does not matter.
 func (t *Truth) Judge(packets []Packet) *Verdict {
 	v := &Verdict{Rows: map[Class]*Row{}}
 	for _, class := range classes() {
@@ -96,9 +99,14 @@ func (f *flow) prepare() {
 			f.first[d], f.known[d] = p.Seq+1, true
 		}
 	}
+	f.ends = [2]int64{math.MaxInt64, math.MaxInt64}
 	for i := range f.packets {
 		p := &f.packets[i]
-		if d := f.direction(p); p.Flags&(flagSYN|flagRST) == 0 {
+		d := f.direction(p)
+		if p.Flags&flagFIN != 0 {
+			f.ends[d] = int64(p.Seq-f.first[d]) + p.Bytes
+		}
+		if p.Flags&(flagSYN|flagRST) == 0 {
 			f.acks[d] = append(f.acks[d], p.Ack-f.first[1-d])
 		}
 	}
@@ -119,6 +127,12 @@ func (f *flow) ownersOf(p *Packet) (Class, []int) {
 		owners := f.owners(d == fromClient, begin, begin+p.Bytes)
 		return f.dataClass(d, begin, begin+p.Bytes), owners
 	}
+	return f.ownersOfEmpty(p, d, begin)
+}
+
+// ownersOfEmpty are the requests that a packet without data is of, which stands before
+// byte begin of direction d.
+func (f *flow) ownersOfEmpty(p *Packet, d int, begin int64) (Class, []int) {
 	class := ClassServerACK
 	if d == fromClient {
 		class = ClassClientACK
@@ -131,12 +145,18 @@ func (f *flow) ownersOf(p *Packet) (Class, []int) {
 	if p.Flags&flagRST != 0 {
 		return class, owners // its acknowledgement number may mean nothing
 	}
-	to := p.Ack - f.first[1-d]
-	before := int64(-1)
-	if at, _ := slices.BinarySearch(f.acks[d], to); at > 0 {
-		before = int64(f.acks[d][at-1])
+	number := p.Ack - f.first[1-d]
+	from, to := int64(-1), int64(number)
+	if at, _ := slices.BinarySearch(f.acks[d], number); at > 0 {
+		from = int64(f.acks[d][at-1])
 	}
-	for _, n := range f.owners(d != fromClient, before, int64(to)) {
+	switch end := f.ends[1-d]; {
+	case to == 0 && class != ClassClose:
+		class = ClassHandshake
+	case from >= end:
+		class, from = ClassClose, end-1
+	}
+	for _, n := range f.owners(d != fromClient, from, to) {
 		if !slices.Contains(owners, n) {
 			owners = append(owners, n)
 		}

@@ -121,6 +121,26 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestJudgeEnd judges how a connection ends: what is not of the last request is wrong.
+func TestJudgeEnd(t *testing.T) {
+	packets := append(handshake(),
+		with(down(3060, 0, 2150, link("sent_by", "t2", "s2", "helper")), flagFIN),
+		up(2150, 0, 3060, link("sent_by", "t2", "c2", "payload")),
+		up(2150, 0, 3061, link("sent_by", "t2", "c2", "payload")),
+		with(up(2150, 0, 3061, link("sent_by", "t1", "c1", "payload")), flagFIN), // wrong
+		down(3061, 0, 2151, link("answers", "t1", "c1", "payload")),              // wrong
+	)
+	v := twoRequests(t).Judge(packets)
+	// The server's FIN acknowledges both requests, and is tied to one only.
+	if row := v.Rows[ClassClose]; row.Packets != 4 || row.Tied != 1 || row.Wrong != 2 || len(v.Wrong) != 2 {
+		t.Errorf("%d packets, %d tied, %d wrong: want 4, 1 and 2\n%s", row.Packets, row.Tied, row.Wrong, v.Table())
+	}
+	// Nothing acknowledges a lower number, so that the first answer is in the range, too.
+	if row := v.Rows[ClassClientACK]; row.Packets != 1 || row.Wrong != 0 {
+		t.Errorf("%d acknowledgements, %d wrong: want 1 and none", row.Packets, row.Wrong)
+	}
+}
+
 // TestJudgeConnection judges all packets of a connection, in any order.
 func TestJudgeConnection(t *testing.T) {
 	packets := append(handshake(),
@@ -139,8 +159,8 @@ func TestJudgeConnection(t *testing.T) {
 		got[class] = [4]int{row.Packets, row.Ours, row.Tied, row.Wrong}
 	}
 	want := map[Class][4]int{
-		ClassHandshake: {2, 2, 0, 0}, ClassSetup: {2, 2, 1, 0}, ClassRequest: {2, 2, 1, 1}, ClassAnswer: {2, 2, 1, 0},
-		ClassOther: {1, 0, 0, 0}, ClassClientACK: {2, 2, 1, 0}, ClassServerACK: {}, ClassClose: {}, ClassUnexpected: {1, 0, 0, 0},
+		ClassHandshake: {3, 3, 0, 0}, ClassSetup: {2, 2, 1, 0}, ClassRequest: {2, 2, 1, 1}, ClassAnswer: {2, 2, 1, 0},
+		ClassOther: {1, 0, 0, 0}, ClassClientACK: {1, 1, 1, 0}, ClassServerACK: {}, ClassClose: {}, ClassUnexpected: {1, 0, 0, 0},
 	}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("packets, of a request, tied, wrong (-want +got):\n%s", diff)

@@ -34,14 +34,14 @@ type Class string
 
 // The classes, in the order of the table.
 const (
-	ClassHandshake  Class = "handshake"               // with SYN
+	ClassHandshake  Class = "handshake"               // with SYN, or acknowledges only that
 	ClassSetup      Class = "setup data"              // before the first request or answer
 	ClassRequest    Class = "request data"            // has bytes of a request
 	ClassAnswer     Class = "answer data"             // has bytes of an answer
 	ClassOther      Class = "other data"              // has bytes of neither, such as the end of TLS
 	ClassClientACK  Class = "acknowledgement, client" // no data, from the client
 	ClassServerACK  Class = "acknowledgement, server" // no data, from the server
-	ClassClose      Class = "close"                   // no data, with FIN or RST
+	ClassClose      Class = "close"                   // no data, with FIN or RST, or acknowledges only FIN
 	ClassUnexpected Class = "unknown connection"      // of none that an end has logged
 )
 
