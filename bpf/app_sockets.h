@@ -44,16 +44,21 @@ static __always_inline u64 sock_of_fd(u32 fd)
 static __always_inline void note_socket(struct pt_regs *ctx)
 {
 	u64 sock = sock_of_fd(ctx->r8), kind = ctx->rax & NOTE_KIND;
-	struct noted_socket noted = {.answered = kind == NOTE_SOCKET_ANSWERED};
+	struct noted_socket noted = {.answered = kind == NOTE_SOCKET_ANSWERED}, *known;
 
 	if (!sock)
 		return;
+	read_note(ctx, &noted.told);
+	if (kind != NOTE_SOCKET) { /* of a span that has the socket still */
+		known = bpf_map_lookup_elem(&noted_sockets, &sock);
+		if (!known || *(u64 *)known->told.app.span_id != *(u64 *)noted.told.app.span_id)
+			return;
+	}
 	if (kind == NOTE_SOCKET_FREE) {
 		bpf_map_delete_elem(&noted_sockets, &sock);
 		return;
 	}
 	applications_seen = 1;
-	read_note(ctx, &noted.told);
 	bpf_map_update_elem(&noted_sockets, &sock, &noted, BPF_ANY);
 }
 

@@ -22,11 +22,9 @@ const (
 	ProgramSocketChild   = "socket_child"   // … that gives a listening socket a connection
 	ProgramSocketGone    = "socket_gone"    // … that destroys its first argument, a socket
 	ProgramSocketWritten = "socket_written" // … that writes to its first argument, a socket of TCP
-)
 
-// ProgramApplicationNote is for the function noteV1 of package otelkprobe, by a uprobe;
-// in the block objects, too.
-const ProgramApplicationNote = "application_note"
+	ProgramApplicationNote = "application_note" // uprobe: an application tells of a span
+)
 
 // The programs that tell which rule of a packet filter dropped a packet;
 // netfilter.h defines them.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the kernel tests of bpf and internal/filter and the scenarios
+# Runs the kernel tests of bpf, internal/filter and internal/probe and the scenarios
 # (test/scenario) on real kernels: one boot for each, and one more of 6.12 under
 # lockdown, some at a time. test/vm/run.sh boots again when a machine does not come up.
 set -euo pipefail
@@ -9,7 +9,7 @@ usage() {
 	cat <<USAGE
 usage: kernels.sh [--suite NAME]… [--run RE] [KERNEL]…
 
-  --suite NAME  bpf, filter, scenario or lockdown (default: all of them)
+  --suite NAME  bpf, filter, probe, scenario or lockdown (default: all of them)
   --run RE      only the tests that match, as -test.run
   KERNEL        $(test/vm/images.sh list | tr '\n' ' ')(default: all of them)
 
@@ -34,7 +34,7 @@ while [[ $# -gt 0 ]]; do
 	*) kernels+=("$1") && shift ;;
 	esac
 done
-[[ ${#suites[@]} -gt 0 ]] || suites=(bpf filter scenario lockdown)
+[[ ${#suites[@]} -gt 0 ]] || suites=(bpf filter probe scenario lockdown)
 [[ ${#kernels[@]} -gt 0 ]] || readarray -t kernels < <(test/vm/images.sh list)
 binary=${OTEL_KPROBE_BIN:-bin/otel-kprobe}
 [[ -x $binary ]] || fail "$binary is missing: run 'make build' first"
@@ -46,6 +46,7 @@ trap 'rm -rf "$share"' EXIT
 build() {
 	case $1 in
 	bpf) CGO_ENABLED=0 go test -c -tags vm -o "$share/bpf.test" ./bpf ;;
+	probe) CGO_ENABLED=0 go test -c -tags vm -o "$share/probe.test" ./internal/probe ;;
 	filter)
 		# With cgo: the compiler of filters is libpcap.
 		go test -c -tags vm,osusergo,netgo -ldflags '-linkmode external -extldflags -static' \
@@ -116,7 +117,7 @@ machines=${OTEL_KPROBE_VMS:-$((in_memory < $(nproc) ? in_memory : $(nproc)))}
 [[ $machines -ge 1 ]] || machines=1
 started=()
 in_one_boot=()
-for suite in bpf filter scenario; do
+for suite in bpf filter probe scenario; do
 	if has "$suite"; then in_one_boot+=("$suite"); fi
 done
 for kernel in "${kernels[@]}"; do

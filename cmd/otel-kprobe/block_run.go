@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
 	"github.com/otel-kprobe/otel-kprobe/internal/recording"
 )
@@ -40,6 +41,9 @@ type blockRun struct {
 	redraws   bool                           // the histogram on the terminal
 
 	shows, posts, looks schedule
+
+	// applications are nil when nothing is to be correlated.
+	applications *applicationProbes
 }
 
 // runBlock traces until ctx ends, the duration is over, the limit is reached or
@@ -73,6 +77,8 @@ func (r *blockRun) start(ctx context.Context) (err error) {
 	if r.kernel, err = attachBlock(r.settings, r.logger); err != nil {
 		return err
 	}
+	r.applications = newApplicationProbes(r.output.correlate, r.kernel.objects.Programs[bpf.ProgramApplicationNote], r.logger)
+	r.applications.start(ctx)
 	names := newLiveBlockNames(r.kernel.names)
 	err = r.connect(r.kernel.objects.Ring(), func(recorder *recording.Writer) pipelineNames {
 		return pipelineNames{
@@ -225,6 +231,7 @@ func (r *blockRun) devicesGone() bool {
 
 // abort releases what a failed start leaves.
 func (r *blockRun) abort() {
+	_ = r.applications.close()
 	if r.kernel != nil {
 		_ = r.kernel.attachment.Close()
 	}
@@ -238,7 +245,9 @@ func (r *blockRun) abort() {
 // histogram and lets nothing get lost that was promised. err is what ended the
 // tracing.
 func (r *blockRun) finish(err error) error {
-	errs := []error{err, r.drain(r.kernel.attachment.Close)}
+	errs := []error{err, r.drain(func() error {
+		return errors.Join(r.applications.close(), r.kernel.attachment.Close())
+	})}
 	inFlight, err := r.kernel.objects.InFlight()
 	errs = append(errs, err)
 	if !r.settings.histogramOnly {
@@ -252,6 +261,7 @@ func (r *blockRun) finish(err error) error {
 	unsent := r.sendLast()
 	summary := r.summary(len(inFlight))
 	summary.HistogramsUnsent = uint64(unsent)
+	r.applications.summarize(&summary)
 	err = r.close(&summary, r.kernel.objects.Close, errs...)
 	return errors.Join(err, readerGone(r.live.Finish(r.latencies.named(r.latencies.whole))))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
 	"github.com/otel-kprobe/otel-kprobe/internal/recording"
 	"github.com/otel-kprobe/otel-kprobe/spans"
@@ -18,6 +19,8 @@ type packetsRun struct {
 	own      *ownTraffic
 	kernel   *attached
 	programs *programs // nil: none is to be traced
+	// applications are nil when nothing is to be correlated.
+	applications *applicationProbes
 }
 
 // runPackets traces until ctx ends, the duration is over or the limit reached.
@@ -62,6 +65,8 @@ func (r *packetsRun) start(ctx context.Context) (err error) {
 	if r.programs, err = tracePrograms(r.settings.programs, r.kernel.objects, r.kernel.options, r.logger); err != nil {
 		return err
 	}
+	r.applications = newApplicationProbes(r.output.correlate, r.kernel.objects.Programs[bpf.ProgramApplicationNote], r.logger)
+	r.applications.start(ctx)
 	names := newLiveNames(r.kernel.symbols, r.settings.kernelBTF, r.logger)
 	names.program = r.programs.name
 	go names.warm() // nobody waits for it but the first trace
@@ -93,6 +98,7 @@ func recordedNames(names spans.Names, recorder *recording.Writer) spans.Names {
 // less than the error of start.
 func (r *packetsRun) abort() {
 	_ = r.programs.close()
+	_ = r.applications.close()
 	if r.kernel != nil {
 		_ = r.kernel.attachment.Close()
 	}
@@ -111,10 +117,11 @@ func (r *packetsRun) finish(err error) error {
 	programMisses, missesErr := r.programs.misses()
 	missed += programMisses
 	drained := errors.Join(missesErr, r.drain(func() error {
-		return errors.Join(r.programs.close(), r.kernel.attachment.Close())
+		return errors.Join(r.applications.close(), r.programs.close(), r.kernel.attachment.Close())
 	}))
 	r.capture.closeAll()
 	summary := r.summary(live, tracked, missed)
+	r.applications.summarize(&summary)
 	return r.close(&summary, func() error {
 		r.own.forget()
 		return r.kernel.objects.Close()

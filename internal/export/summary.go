@@ -37,6 +37,10 @@ type Summary struct {
 	SummariesLeftOut uint64      `json:"summaries_left_out,omitempty"`
 	CopiesLeftOut    uint64      `json:"copies_left_out,omitempty"`
 	Wire             WireSummary `json:"wire,omitzero"`
+	// Applications counts programs that were probed because they tell of their spans,
+	// ApplicationsUnread those of which it is not known whether they do.
+	Applications       uint64 `json:"applications,omitempty"`
+	ApplicationsUnread uint64 `json:"applications_unread,omitempty"`
 	// KernelLost is what the kernel side could not send or follow, by counter.
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    TrackerSummary    `json:"tracker"`
