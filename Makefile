@@ -21,6 +21,10 @@ help: ## List the targets
 build: deps ## Build the static binary bin/otel-kprobe
 	CGO_ENABLED=1 $(GO) build -trimpath $(STATIC) -o $(BINARY) ./cmd/otel-kprobe
 
+.PHONY: demo-app
+demo-app: ## Build the static binary bin/demo-app: a small application to watch
+	CGO_ENABLED=0 $(GO) -C demo build -trimpath -o $(CURDIR)/bin/demo-app .
+
 .PHONY: demo
 demo: build ## Show a ping's way through the kernel and the requests of a dd: in a VM, or natively where this host can trace
 	test/demo.sh
@@ -35,6 +39,8 @@ test-unit: ## Unit tests with the race detector, and once without cgo
 	$(GO) test -race ./...
 	CGO_ENABLED=0 $(GO) build ./...
 	CGO_ENABLED=0 $(GO) test ./...
+	$(GO) -C demo test -race ./...
+	$(GO) -C test test -race ./truth
 
 .PHONY: check-generate
 check-generate: deps ## Prove that the committed BPF objects match the C sources
@@ -45,8 +51,8 @@ generate: deps ## Build the BPF objects anew
 	$(GO) generate ./bpf
 
 .PHONY: lint
-lint: ## Run golangci-lint over both modules
-	lint=$$(test/backends/build.sh golangci-lint); $$lint run --build-tags vm ./...; cd test; $$lint run --build-tags vm ./...
+lint: ## Run golangci-lint over all modules
+	lint=$$(test/backends/build.sh golangci-lint); for module in . demo test; do (cd $$module; $$lint run --build-tags vm ./...); done
 
 .PHONY: check-docs
 check-docs: build ## Hold the README's flags, targets and links to the program

@@ -12,12 +12,17 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/otel-kprobe/otel-kprobe/test/truth"
 )
 
 // program is the path of the binary under test.
 func program() string { return os.Getenv("OTEL_KPROBE_BIN") }
 
 func TestMain(m *testing.M) {
+	if status, ok := truth.Main(); ok {
+		os.Exit(status)
+	}
 	os.Exit(runAll(m))
 }
 

@@ -13,7 +13,7 @@ shopt -s nullglob
 
 root_packages=(
 	ca-certificates curl e2fsprogs ethtool fio iperf3 iproute2 iptables iputils-ping kmod
-	nftables procps tcpdump wireguard-tools dmsetup blktrace mdadm
+	nftables nginx procps tcpdump wireguard-tools dmsetup blktrace mdadm
 )
 peer_packages=(bpftrace libbpf-tools pwru)
 
