@@ -3,7 +3,6 @@
 package scenario
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,7 +98,7 @@ func checkHTTPFiles(t *testing.T, files []httpFile, requests []*request, links m
 		for _, l := range links[r.id] {
 			i := slices.IndexFunc(of, func(f httpFile) bool { return own(f, l) })
 			if i < 0 {
-				t.Errorf("%s is %s span %s of trace %s by %s, and writes the files of requests %v", r, l.Kind, l.SpanID, l.TraceID, l.Source, numbersOf(of))
+				t.Errorf("%s of %d bios is %s span %s of trace %s by %s, and writes the files of %+v", r, r.number("otel_kprobe.block.bios"), l.Kind, l.SpanID, l.TraceID, l.Source, of[:min(len(of), 2)])
 				continue
 			}
 			right++
@@ -125,12 +124,4 @@ func (f httpFile) has(r *request) bool {
 	from := r.number(keySector)
 	to := from + r.number(keyBytes)/sectorSize
 	return r.operation() == "write" && slices.ContainsFunc(f.extents, func(e [2]int64) bool { return from < e[1] && to > e[0] })
-}
-
-func numbersOf(files []httpFile) (numbers []int) {
-	for _, f := range files[:min(len(files), maxSentences)] {
-		numbers = append(numbers, f.Request)
-	}
-	slices.SortFunc(numbers, cmp.Compare[int])
-	return numbers
 }

@@ -21,8 +21,8 @@ const (
 	portProxy = 7401
 )
 
-// httpFunctions are enough to see each packet once, who reads it, and its write.
-const httpFunctions = few + "|skb_copy_datagram_iter"
+// httpFunctions are enough to see each packet, by whom it was written and who reads it.
+const httpFunctions = "ip_output|ip_rcv|skb_copy_datagram_iter"
 
 // headerBytes is how much of a packet is shown: the longest headers of IPv4 and TCP.
 const headerBytes = 120

@@ -63,7 +63,7 @@ func (t *Truth) Judge(packets []Packet) *Verdict {
 	for _, p := range packets {
 		c := cmp.Or(t.connections[[2]netip.AddrPort{p.Source, p.Destination}], t.connections[[2]netip.AddrPort{p.Destination, p.Source}])
 		if c == nil {
-			v.judge(t, nil, &p, fromClient, ClassUnexpected, nil)
+			v.judge(t, &flow{}, &p, fromClient, ClassUnexpected, nil)
 			continue
 		}
 		if flows[c] == nil {
@@ -78,7 +78,11 @@ func (t *Truth) Judge(packets []Packet) *Verdict {
 			class, owners := f.ownersOf(p)
 			v.judge(t, f, p, f.direction(p), class, owners)
 		}
-		v.Unseen = append(v.Unseen, f.gaps()...)
+		if f.known[0] && f.known[1] {
+			v.Unseen = append(v.Unseen, f.gaps()...)
+		} else {
+			v.Unseen = append(v.Unseen, fmt.Sprintf("the handshake of the connection from %s was not seen: %d packets cannot be judged", f.Client, len(f.packets)))
+		}
 	}
 	for key, c := range t.connections {
 		if flows[c] == nil {
@@ -119,7 +123,10 @@ func (f *flow) prepare() {
 // ownersOf are the requests that a packet is of.
 func (f *flow) ownersOf(p *Packet) (Class, []int) {
 	d := f.direction(p)
-	if p.Flags&flagSYN != 0 || !f.known[0] || !f.known[1] {
+	if !f.known[0] || !f.known[1] {
+		return ClassUnknown, nil
+	}
+	if p.Flags&flagSYN != 0 {
 		return ClassHandshake, f.owners(d == fromClient, -1, 0)
 	}
 	begin := int64(p.Seq - f.first[d])
@@ -184,6 +191,9 @@ func (v *Verdict) judge(t *Truth, f *flow, p *Packet, direction int, class Class
 	row := v.Rows[class]
 	row.Packets++
 	owners = slices.DeleteFunc(slices.Clone(owners), func(n int) bool { return t.exchanges[n].TraceID == "" })
+	if class == ClassUnknown {
+		return
+	}
 	wrong := false
 	tied := map[int]bool{}
 	for _, l := range p.Links {

@@ -160,7 +160,7 @@ func TestJudgeConnection(t *testing.T) {
 	}
 	want := map[Class][4]int{
 		ClassHandshake: {3, 3, 0, 0}, ClassSetup: {2, 2, 1, 0}, ClassRequest: {2, 2, 1, 1}, ClassAnswer: {2, 2, 1, 0},
-		ClassOther: {1, 0, 0, 0}, ClassClientACK: {1, 1, 1, 0}, ClassServerACK: {}, ClassClose: {}, ClassUnexpected: {1, 0, 0, 0},
+		ClassOther: {1, 0, 0, 0}, ClassClientACK: {1, 1, 1, 0}, ClassServerACK: {}, ClassClose: {}, ClassUnknown: {}, ClassUnexpected: {1, 0, 0, 0},
 	}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("packets, of a request, tied, wrong (-want +got):\n%s", diff)
@@ -182,6 +182,15 @@ func TestJudgeConnection(t *testing.T) {
 		if !strings.Contains(v.Table(), row) {
 			t.Errorf("the table has no line %q:\n%s", row, v.Table())
 		}
+	}
+}
+
+// TestJudgeWithoutHandshake expects nothing to be said of packets whose bytes nobody
+// knows.
+func TestJudgeWithoutHandshake(t *testing.T) {
+	v := twoRequests(t).Judge([]Packet{up(50, 100, 50, link("sent_by", "t2", "c2", "helper"))})
+	if row := v.Rows[ClassUnknown]; row.Packets != 1 || row.Wrong != 0 || len(v.Unseen) != 1 {
+		t.Errorf("%d packets, %d wrong, gaps %q", row.Packets, row.Wrong, v.Unseen)
 	}
 }
 

@@ -42,12 +42,13 @@ const (
 	ClassClientACK  Class = "acknowledgement, client" // no data, from the client
 	ClassServerACK  Class = "acknowledgement, server" // no data, from the server
 	ClassClose      Class = "close"                   // no data, with FIN or RST, or acknowledges only FIN
+	ClassUnknown    Class = "handshake not seen"      // so that nobody knows which bytes it has
 	ClassUnexpected Class = "unknown connection"      // of none that an end has logged
 )
 
 func classes() []Class {
 	return []Class{
 		ClassHandshake, ClassSetup, ClassRequest, ClassAnswer, ClassOther,
-		ClassClientACK, ClassServerACK, ClassClose, ClassUnexpected,
+		ClassClientACK, ClassServerACK, ClassClose, ClassUnknown, ClassUnexpected,
 	}
 }
