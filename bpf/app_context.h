@@ -38,12 +38,19 @@ enum app_flag {
 	APP_UNSAMPLED = 1 << 0,
 };
 
+/* Which side of a connection has bound its socket to a span. */
+enum app_side {
+	SIDE_ASKS = 1,
+	SIDE_ANSWERS = 2,
+};
+
 /* A span and who told it. */
 struct told_context {
 	struct app_context app;
 	__u8 source; /* enum app_source, 0: none */
 	__u8 flags;  /* enum app_flag */
-	__u8 pad[6];
+	__u8 side;   /* enum app_side, 0: not by a socket */
+	__u8 pad[5];
 };
 
 /* Constant to the verifier. */

@@ -69,6 +69,39 @@ __noinline int tell_write(u64 sock, u64 journey, u64 skb, u32 number)
 	return 0;
 }
 
+/* Tells a span that a program did what in with a packet. */
+static __always_inline int tell_span(const struct told_context *told, u64 journey, u64 skb, u32 what)
+{
+	struct cpu_state *cpu = this_cpu_state();
+	struct app_record *record = cpu ? new_app_record(cpu, journey, skb, what) : 0;
+
+	if (!record)
+		return 0;
+	tell_context(record, told);
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/*
+ * The span that a socket belongs to for what comes in; NULL: none. Once a server has
+ * begun to answer, what comes in may be the next request already, before its program
+ * knows that.
+ */
+static __always_inline const struct told_context *receiving_context(u64 sock)
+{
+	const struct told_context *told = socket_context(sock, 0);
+	struct socket_writes *known;
+	u32 last;
+
+	if (!told || told->side != SIDE_ANSWERS)
+		return told;
+	known = bpf_map_lookup_elem(&writes, &sock);
+	if (!known || !known->count)
+		return told;
+	last = (known->count - 1) & (WRITES_PER_SOCKET - 1);
+	return *(u64 *)known->last[last].told.app.span_id == *(u64 *)told->app.span_id ? 0 : told;
+}
+
 /*
  * The user of a socket does what with a packet: in the span that the socket belongs
  * to, else, with by_thread, in that of the current thread. Outside of a span nothing
@@ -76,23 +109,47 @@ __noinline int tell_write(u64 sock, u64 journey, u64 skb, u32 number)
  */
 __noinline int tell_user(u64 sock, u64 journey, u64 skb, u32 what, u32 by_thread)
 {
-	const struct told_context *noted = socket_context(sock, 0);
-	struct cpu_state *cpu = this_cpu_state();
+	const struct told_context *noted = what == APP_READS ? receiving_context(sock) : socket_context(sock, 0);
 	struct told_context told = {};
-	struct app_record *record;
 
 	if (noted)
 		told = *noted;
 	else if (by_thread)
 		read_thread_context(&told);
-	if (!told.source || !cpu)
+	return told.source ? tell_span(&told, journey, skb, what) : 0;
+}
+
+/*
+ * A socket acknowledges what came before ack, without data. Of a client that is the
+ * answer to what it wrote last before that came, whichever span it is in by now. Of
+ * what else only servers' sockets that belong to a span are known to be of it.
+ */
+__noinline int tell_acknowledgement(u64 sock, u64 journey, u64 skb, u32 ack)
+{
+	struct socket_writes *known = applications_seen ? bpf_map_lookup_elem(&writes, &sock) : 0;
+	const struct told_context *told;
+	u32 i, before = 0, used = 0;
+	struct socket_write *write;
+
+	if (!applications_seen)
 		return 0;
-	record = new_app_record(cpu, journey, skb, what);
-	if (!record)
-		return 0;
-	tell_context(record, &told);
-	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
-	return 0;
+	if (!known) { /* the end of a handshake */
+		told = socket_context(sock, 0);
+		return told ? tell_span(told, journey, skb, APP_SENDS) : 0;
+	}
+	for (i = 0; i < WRITES_PER_SOCKET; i++) {
+		u32 is_used = -known->last[i].at_mono_ns >> 63;
+
+		used += is_used;
+		before += (known->last[i].ack - ack) >> 31 & is_used;
+	}
+	if (before) {
+		write = &known->last[(known->count - used + before - 1) & (WRITES_PER_SOCKET - 1)];
+		if (write->told.side == SIDE_ASKS)
+			return tell_span(&write->told, journey, skb, APP_SENDS);
+	}
+	told = receiving_context(sock);
+	return told && told->side == SIDE_ANSWERS ? tell_span(told, journey, skb, APP_SENDS) : 0;
 }
 
 /*
@@ -157,11 +214,11 @@ __noinline int tell_sender(u64 journey, u64 skb, u64 sock, u64 ip, u64 behind)
 			return tell_writes(sock, journey, skb, begin, begin + bytes);
 		if (header.tcp.flags & (TCP_FLAG_FIN | TCP_FLAG_RST))
 			return 0;
+		if (header.tcp.flags & TCP_FLAG_ACK)
+			return settings.correlate ? tell_acknowledgement(sock, journey, skb, bpf_ntohl(header.tcp.ack)) : 0;
 	}
 	owner = bpf_map_lookup_elem(&owners, &sock);
 	by_thread = owner && owner->tid == (u32)bpf_get_current_pid_tgid();
-	if (protocol == PROTOCOL_TCP && (header.tcp.flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) != TCP_FLAG_SYN)
-		by_thread = 0;
 	if (settings.correlate)
 		tell_user(sock, journey, skb, APP_SENDS, by_thread);
 	return 0;

@@ -13,9 +13,10 @@
 enum app_note {
 	NOTE_SPAN_STARTS = 1, /* in the current goroutine */
 	NOTE_SPAN_ENDS = 2,
-	NOTE_SOCKET = 3,         /* the socket belongs to the span */
+	NOTE_SOCKET_ASKS = 3,     /* the socket belongs to the span, which asks something over it */
 	NOTE_SOCKET_ANSWERED = 4, /* … which has ended: only what is still written counts */
-	NOTE_SOCKET_FREE = 5,    /* it belongs to none */
+	NOTE_SOCKET_FREE = 5,     /* it belongs to none */
+	NOTE_SOCKET_ANSWERS = 6,  /* it belongs to the span, which answers over it */
 };
 
 #define NOTE_KIND 0xff

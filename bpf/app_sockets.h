@@ -49,7 +49,7 @@ static __always_inline void note_socket(struct pt_regs *ctx)
 	if (!sock)
 		return;
 	read_note(ctx, &noted.told);
-	if (kind != NOTE_SOCKET) { /* of a span that has the socket still */
+	if (kind == NOTE_SOCKET_ANSWERED || kind == NOTE_SOCKET_FREE) { /* of a span that has the socket still */
 		known = bpf_map_lookup_elem(&noted_sockets, &sock);
 		if (!known || *(u64 *)known->told.app.span_id != *(u64 *)noted.told.app.span_id)
 			return;
@@ -58,6 +58,7 @@ static __always_inline void note_socket(struct pt_regs *ctx)
 		bpf_map_delete_elem(&noted_sockets, &sock);
 		return;
 	}
+	noted.told.side = kind == NOTE_SOCKET_ASKS ? SIDE_ASKS : SIDE_ANSWERS;
 	applications_seen = 1;
 	bpf_map_update_elem(&noted_sockets, &sock, &noted, BPF_ANY);
 }

@@ -102,6 +102,8 @@ static __always_inline void note_worker(struct bio_state *state)
 	state->parent = request->record.id;
 	state->flags = request->record.flags & (BLOCK_WRITEBACK | BLOCK_SUBMITTER | BIO_IN_CGROUP);
 	state->submitter = request->record.submitter;
+	state->app_source = request->record.app_source;
+	state->app_flags = request->record.app_flags;
 	state->submitter.submit_mono_ns = now;
 }
 
@@ -218,6 +220,8 @@ static __always_inline void map_bio(struct block_cpu_state *cpu, u64 bio, u32 de
 	state->mapped = 1;
 	state->parent = upper->wanted ? upper->id : upper->parent;
 	state->submitter = upper->submitter;
+	state->app_source = upper->app_source;
+	state->app_flags = upper->app_flags;
 	state->submitter.submit_mono_ns = now;
 	state->flags = upper->flags;
 }
@@ -256,6 +260,8 @@ static __always_inline void split_bio(struct block_cpu_state *cpu, u64 part, u64
 		return;
 	clear_bio_state(state, now);
 	state->submitter = source->submitter;
+	state->app_source = source->app_source;
+	state->app_flags = source->app_flags;
 	state->insert_mono_ns = source->insert_mono_ns;
 	state->flags = source->flags;
 	state->parent = source->parent;

@@ -176,7 +176,8 @@ type blockToldContext struct {
 	App    blockAppContext
 	Source uint8
 	Flags  uint8
-	Pad    [6]uint8
+	Side   uint8
+	Pad    [5]uint8
 }
 
 type blockUpper struct {

@@ -445,7 +445,7 @@ type classicSocketWrites struct {
 		_        structs.HostLayout
 		AtMonoNs uint64
 		Seq      uint32
-		Pad      uint32
+		Ack      uint32
 		Told     classicToldContext
 	}
 }
@@ -469,7 +469,8 @@ type classicToldContext struct {
 	App    classicAppContext
 	Source uint8
 	Flags  uint8
-	Pad    [6]uint8
+	Side   uint8
+	Pad    [5]uint8
 }
 
 type classicTrackedBuffer struct {

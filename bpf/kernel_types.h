@@ -78,6 +78,7 @@ struct sock {
 
 struct tcp_sock {
 	u32 write_seq;
+	u32 rcv_nxt;
 };
 
 struct socket {

@@ -20,7 +20,7 @@
 struct socket_write {
 	u64 at_mono_ns;
 	u32 seq; /* of its first byte */
-	u32 pad;
+	u32 ack; /* what had been received by then: its answer has this number or a later one */
 	struct told_context told;
 };
 
@@ -58,6 +58,7 @@ int socket_written(struct pt_regs *ctx)
 	write = &known->last[known->count & (WRITES_PER_SOCKET - 1)];
 	write->at_mono_ns = bpf_ktime_get_ns();
 	write->seq = read_u32(sock + bpf_core_field_offset(struct tcp_sock, write_seq));
+	write->ack = read_u32(sock + bpf_core_field_offset(struct tcp_sock, rcv_nxt));
 	told = socket_context(sock, 1);
 	if (told) {
 		write->told = *told;

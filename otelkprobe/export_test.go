@@ -15,6 +15,7 @@ const (
 	WhatBinds    = whatBinds
 	WhatLingers  = whatLingers
 	WhatReleases = whatReleases
+	WhatAnswers  = whatAnswers
 	Unsampled    = unsampled
 )
 

@@ -38,11 +38,11 @@ func (l *listener) note(what, _, _, span, _, fd uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	word := map[uint64]string{
-		1: "starts", 2: "ends", 3: "binds", 4: "lingers", 5: "releases",
+		1: "starts", 2: "ends", 3: "binds", 4: "lingers", 5: "releases", 6: "answers",
 	}[what&0xff]
 	l.said = append(l.said, fmt.Sprintf("%s %d", word, id))
 	switch what & 0xff {
-	case 3, 4:
+	case 3, 4, 6:
 		l.sockets[of.Ino] = id
 	case 5:
 		delete(l.sockets, of.Ino)

@@ -121,7 +121,7 @@ func (s *ServerSpans) Started(ctx context.Context, span trace.SpanContext) {
 	if !c.active || c.span.IsValid() && !c.ended || c.shared() {
 		return
 	}
-	if c.socket.state(c.note, whatBinds, span) {
+	if c.socket.state(c.note, whatAnswers, span) {
 		c.span, c.ended, c.spans = span, false, s
 		s.conns.Store(keyOf(span), c)
 	}

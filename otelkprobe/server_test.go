@@ -74,7 +74,7 @@ func ask(client *http.Client, span uint64, url string) error {
 func TestServer(t *testing.T) {
 	large := strings.Repeat("x", 100_000)
 	answer := func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, large) }
-	one := []string{"binds 1", "lingers 1", "releases 1"}
+	one := []string{"answers 1", "lingers 1", "releases 1"}
 	for _, test := range []struct {
 		name    string
 		handler func(*otelkprobe.ServerSpans) http.HandlerFunc
@@ -97,10 +97,10 @@ func TestServer(t *testing.T) {
 				s.Started(r.Context(), spanContext(2))
 				s.Ended(spanContext(2))
 			}
-		}, []string{"binds 1", "lingers 1", "binds 2", "lingers 2", "releases 2"}},
+		}, []string{"answers 1", "lingers 1", "answers 2", "lingers 2", "releases 2"}},
 		{"span that does not end", func(s *otelkprobe.ServerSpans) http.HandlerFunc {
 			return func(_ http.ResponseWriter, r *http.Request) { s.Started(r.Context(), spanContext(1)) }
-		}, []string{"binds 1", "releases 1"}},
+		}, []string{"answers 1", "releases 1"}},
 		{"no span", func(*otelkprobe.ServerSpans) http.HandlerFunc { return answer }, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -156,7 +156,7 @@ func TestServerProcessor(t *testing.T) {
 		<-idle
 		var want []string
 		if n := binary.BigEndian.Uint64(id[:]); bound {
-			want = []string{fmt.Sprint("binds ", n), fmt.Sprint("lingers ", n), fmt.Sprint("releases ", n)}
+			want = []string{fmt.Sprint("answers ", n), fmt.Sprint("lingers ", n), fmt.Sprint("releases ", n)}
 		}
 		if diff := cmp.Diff(want, l.take()); diff != "" {
 			t.Errorf("statements of a span of kind %v (-want +got):\n%s", kind, diff)
@@ -219,7 +219,7 @@ func TestServerHijacked(t *testing.T) {
 	if err != nil || !strings.HasSuffix(string(all), "hello\n") {
 		t.Errorf("the other protocol gives %q, %v", all, err)
 	}
-	if diff := cmp.Diff([]string{"binds 1", "releases 1"}, l.take()); diff != "" {
+	if diff := cmp.Diff([]string{"answers 1", "releases 1"}, l.take()); diff != "" {
 		t.Errorf("statements (-want +got):\n%s", diff)
 	}
 }
@@ -268,7 +268,7 @@ func TestServerConcurrent(t *testing.T) {
 			t.Fatalf("%d connections are remembered", spans.Served())
 		}
 	}
-	for _, word := range []string{"binds", "lingers"} {
+	for _, word := range []string{"answers", "lingers"} {
 		if n := len(only(slices.Clone(said), word)); n != 800 {
 			t.Errorf("%d statements say %s, want 800", n, word)
 		}

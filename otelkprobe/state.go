@@ -10,9 +10,10 @@ import (
 const (
 	whatStarts   = 1 // the span starts in this goroutine
 	whatEnds     = 2 // it ends; parent is its local parent, 0 for none
-	whatBinds    = 3 // the socket belongs to the span
+	whatBinds    = 3 // the socket belongs to the span, which asks something over it
 	whatLingers  = 4 // its span has ended: only what is still written counts
 	whatReleases = 5 // the socket no longer belongs to the span
+	whatAnswers  = 6 // the socket belongs to the span, which answers over it
 )
 
 // unsampled, added to what a statement says: the service does not export the span.

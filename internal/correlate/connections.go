@@ -68,7 +68,7 @@ func (c *Connections) Note(p *event.Payload) {
 	data := p.Data[:min(uint32(p.DataBytes), p.Length, event.MaxPayloadBytes)]
 	g := segment{
 		seq: p.Seq, data: data, whole: uint32(len(data)) == p.Length,
-		journey: p.Journey, atMonoNs: p.AtMonoNs,
+		journey: p.Journey, atMonoNs: p.AtMonoNs, ack: p.Ack,
 	}
 	g.option, g.hasOption = findOption(p.Options[:min(p.OptionBytes, event.MaxTCPOptionBytes)])
 	if p.TCPFlags&tcpSyn != 0 {

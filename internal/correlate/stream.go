@@ -19,7 +19,8 @@ type request struct {
 	journey  uint64 // of the packet that it began with
 	atMonoNs uint64 // when that was noted
 	begin    uint32
-	end      uint32          // not included; nothing when open
+	end      uint32 // not included; nothing when open
+	ack      uint32 // what it acknowledges: bytes of its answer have this number or a later one
 	open     bool            // where it ends is not known: with the next one
 	source   event.AppSource // 0: without a span
 	flags    event.AppFlags
@@ -52,6 +53,7 @@ type segment struct {
 	journey   uint64
 	atMonoNs  uint64
 	seq       uint32
+	ack       uint32
 	whole     bool // data is all that the packet carries
 	option    event.AppContext
 	hasOption bool
@@ -164,7 +166,7 @@ func (c *Connections) take(s *stream, g *segment) {
 	if len(s.head) > 0 && c.join(s, g, at) {
 		return
 	}
-	r := request{begin: g.seq + uint32(at), journey: g.journey, atMonoNs: g.atMonoNs}
+	r := request{begin: g.seq + uint32(at), ack: g.ack, journey: g.journey, atMonoNs: g.atMonoNs}
 	// Segments that the kernel or a device cuts a packet into have its options each.
 	again := g.option == s.option
 	if at == 0 && g.hasOption {
@@ -255,7 +257,7 @@ func (c *Connections) find(s *stream, b []byte, at int, r request, whole bool) b
 			return true
 		}
 		b, at = b[m.length:], at+int(m.length)
-		r = request{begin: r.begin + m.length, journey: r.journey, atMonoNs: r.atMonoNs}
+		r = request{begin: r.begin + m.length, ack: r.ack, journey: r.journey, atMonoNs: r.atMonoNs}
 	}
 }
 

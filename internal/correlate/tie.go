@@ -109,7 +109,7 @@ func (e ends) tie(j *journey.Journey, f *event.Facts) {
 	}
 	if s := e.requester; s != nil {
 		if f.TCPPayload == 0 {
-			add(j, f, s.asked(f.TCPSeq), event.AppRequests)
+			add(j, f, s.acknowledged(f.TCPSeq, f.TCPAck), event.AppRequests)
 		} else {
 			s.carried(j, f, had+maxContexts)
 		}
@@ -152,6 +152,16 @@ func (s *stream) asked(seq uint32) *request {
 		return nil
 	}
 	return &s.requests[i]
+}
+
+// acknowledged gives the request whose answer a packet without data acknowledges: the
+// last one before seq, unless nothing of its answer had come.
+func (s *stream) acknowledged(seq, ack uint32) *request {
+	r := s.asked(seq)
+	if r == nil || before(r.ack, ack) {
+		return r
+	}
+	return s.asked(r.begin)
 }
 
 func add(j *journey.Journey, f *event.Facts, r *request, what event.AppWhat) {

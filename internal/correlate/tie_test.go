@@ -252,3 +252,22 @@ func TestTieSynWithData(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// What acknowledges the end of an answer may come when the next request has been sent.
+func TestTieAcknowledgements(t *testing.T) {
+	c := NewConnections(Options{})
+	first, second := post(1, "one"), post(2, "two")
+	end := 1000 + uint32(len(first))
+	for _, p := range []*event.Payload{payloadOf(client, 1000, first), payloadOf(client, end, second)} {
+		if p.Ack = 1; p.Seq == end {
+			p.Ack = 700
+		}
+		c.Note(p)
+	}
+	seq := end + uint32(len(second))
+	for ack, want := range map[uint32]string{500: "asks 1", 700: "asks 1", 701: "asks 2", 900: "asks 2"} {
+		if got := tied(c, packet(client, tcpAck, seq, ack, 0)); got != want {
+			t.Errorf("acknowledgement of %d after both requests: %q, want %q", ack, got, want)
+		}
+	}
+}
