@@ -94,6 +94,13 @@ type BlockObjects struct {
 // LoadBlock creates the maps and loads the programs. A program that the
 // verifier refuses is an *ebpf.VerifierError.
 func LoadBlock(o BlockOptions) (*BlockObjects, error) {
+	if o.KernelTypes == nil {
+		types, err := btf.LoadKernelSpec()
+		if err != nil {
+			return nil, fmt.Errorf("read the kernel's BTF: %w", err)
+		}
+		o.KernelTypes = types
+	}
 	load := loadBlock
 	if o.OldKernel {
 		load = loadBlockOld
@@ -165,7 +172,7 @@ func applyBlockSettings(spec *ebpf.CollectionSpec, o BlockOptions) error {
 	if !o.Histogram || o.By == 0 {
 		spec.Maps["histograms"].MaxEntries = 1
 	}
-	return applyApplications(spec, o.Correlate, o.Contexts)
+	return applyApplications(spec, o.Correlate, o.Contexts, o.KernelTypes)
 }
 
 // Ring is the ring buffer that the records come through.

@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
@@ -101,10 +103,15 @@ func applicationMaps() []string {
 }
 
 // applyApplications adapts an object to what is asked for of applications.
-func applyApplications(spec *ebpf.CollectionSpec, correlate bool, contexts *ebpf.Map) error {
+func applyApplications(spec *ebpf.CollectionSpec, correlate bool, contexts *ebpf.Map, types *btf.Spec) (err error) {
 	settings := classicAppSettings{HasTaskRegs: flag(hasTaskRegs())}
 	if err := spec.Variables["app_settings"].Set(settings); err != nil {
 		return fmt.Errorf("write BPF settings of applications: %w", err)
+	}
+	if note := spec.Programs[ProgramApplicationNote]; note != nil {
+		if note.AttachType, err = noteAttachType(types); err != nil {
+			return err
+		}
 	}
 	for _, name := range applicationMaps() {
 		if m := spec.Maps[name]; m != nil && !correlate {
@@ -113,6 +120,20 @@ func applyApplications(spec *ebpf.CollectionSpec, correlate bool, contexts *ebpf
 	}
 	shapeContexts(spec, contexts)
 	return nil
+}
+
+// noteAttachType is that of ProgramApplicationNote: where the kernel has it (Linux 6.6,
+// https://git.kernel.org/torvalds/c/89ae89f53d20) a link for uprobes, which needs no
+// perf_event_open and so no CAP_SYS_ADMIN where that is restricted.
+func noteAttachType(types *btf.Spec) (ebpf.AttachType, error) {
+	var enum *btf.Enum
+	if err := types.TypeByName("bpf_attach_type", &enum); err != nil {
+		return 0, fmt.Errorf("find the ways to attach in the kernel's BTF: %w", err)
+	}
+	if slices.ContainsFunc(enum.Values, func(v btf.EnumValue) bool { return v.Name == "BPF_TRACE_UPROBE_MULTI" }) {
+		return ebpf.AttachTraceUprobeMulti, nil
+	}
+	return ebpf.AttachNone, nil
 }
 
 // hasTaskRegs says whether programs can ask for the user's registers (Linux 5.15,

@@ -151,7 +151,7 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 		return nil, err
 	}
 	spec.Maps["ring"].MaxEntries = uint32(o.RingBytes)
-	if err := applyApplications(spec, o.Correlate, o.Contexts); err != nil {
+	if err := applyApplications(spec, o.Correlate, o.Contexts, o.KernelTypes); err != nil {
 		return nil, err
 	}
 	if !o.HasRules {
@@ -182,7 +182,7 @@ func keepPrograms(spec *ebpf.CollectionSpec, o Options) error {
 			continue
 		}
 		if name == ProgramApplicationNote {
-			continue // a uprobe by itself, with every backend
+			continue // see applyApplications: no backend's
 		}
 		program.AttachType = o.AttachType
 		alone := strings.HasPrefix(name, "end_") || strings.HasPrefix(name, "socket_") || strings.HasPrefix(name, "nf_")

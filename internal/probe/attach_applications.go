@@ -22,8 +22,7 @@ func AttachApplication(program *ebpf.Program, p applications.Program) (link.Link
 	if err != nil {
 		return nil, fmt.Errorf("open %s of process %d: %w", p.Name, p.PID, err)
 	}
-	// Address is an offset in the file, and Offset would be one from there.
-	l, err := executable.Uprobe("", program, &link.UprobeOptions{Address: p.Offset})
+	l, err := attachUprobe(executable, program, p.Offset)
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("attach to %s of process %d: %w (a container's seccomp profile or a security module forbids perf_event_open)", p.Name, p.PID, err)
@@ -33,4 +32,15 @@ func AttachApplication(program *ebpf.Program, p applications.Program) (link.Link
 		return nil, fmt.Errorf("attach to %s of process %d: %w", p.Name, p.PID, err)
 	}
 	return l, nil
+}
+
+// attachUprobe makes a link of its own where the kernel has those for uprobes, else a
+// perf event: bpf.Load has loaded the program for the same one.
+func attachUprobe(executable *link.Executable, program *ebpf.Program, offset uint64) (link.Link, error) {
+	l, err := executable.UprobeMulti(nil, program, &link.UprobeMultiOptions{Addresses: []uint64{offset}})
+	if !errors.Is(err, ebpf.ErrNotSupported) {
+		return l, err
+	}
+	// Address is an offset in the file, and Offset would be one from there.
+	return executable.Uprobe("", program, &link.UprobeOptions{Address: offset})
 }
