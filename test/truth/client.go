@@ -141,6 +141,11 @@ type requestKey struct{}
 
 // exchange sends one request and reads its answer.
 func (c *client) exchange(ctx context.Context, e exchangePlan) (err error) {
+	sender := c.shared
+	if e.ownConn {
+		sender = c.newClient()
+		defer sender.CloseIdleConnections() // when the span has ended: it is no part of it
+	}
 	ctx, span := c.tracer.Start(context.WithValue(ctx, requestKey{}, e.request), "request", trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()
 	c.book.exchange(Exchange{
@@ -164,11 +169,6 @@ func (c *client) exchange(ctx context.Context, e exchangePlan) (err error) {
 	}
 	r.Close = e.closes
 	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(r.Header))
-	sender := c.shared
-	if e.ownConn {
-		sender = c.newClient()
-		defer sender.CloseIdleConnections()
-	}
 	answer, err := sender.Do(r)
 	if err != nil {
 		return err
