@@ -109,7 +109,7 @@ func applyApplications(spec *ebpf.CollectionSpec, correlate bool, contexts *ebpf
 		return fmt.Errorf("write BPF settings of applications: %w", err)
 	}
 	if note := spec.Programs[ProgramApplicationNote]; note != nil {
-		if note.AttachType, err = noteAttachType(types); err != nil {
+		if note.AttachType, err = NoteAttachType(types); err != nil {
 			return err
 		}
 	}
@@ -122,10 +122,10 @@ func applyApplications(spec *ebpf.CollectionSpec, correlate bool, contexts *ebpf
 	return nil
 }
 
-// noteAttachType is that of ProgramApplicationNote: where the kernel has it (Linux 6.6,
+// NoteAttachType is that of ProgramApplicationNote: where the kernel has it (Linux 6.6,
 // https://git.kernel.org/torvalds/c/89ae89f53d20) a link for uprobes, which needs no
 // perf_event_open and so no CAP_SYS_ADMIN where that is restricted.
-func noteAttachType(types *btf.Spec) (ebpf.AttachType, error) {
+func NoteAttachType(types *btf.Spec) (ebpf.AttachType, error) {
 	var enum *btf.Enum
 	if err := types.TypeByName("bpf_attach_type", &enum); err != nil {
 		return 0, fmt.Errorf("find the ways to attach in the kernel's BTF: %w", err)

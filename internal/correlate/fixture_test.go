@@ -42,7 +42,7 @@ func post(n int, body string) string {
 func payloadOf(t tuple, seq uint32, data string) *event.Payload {
 	p := &event.Payload{
 		Source: t.source, Destination: t.destination, SourcePort: t.sourcePort, DestinationPort: t.destinationPort,
-		Family: t.family, Seq: seq, Length: uint32(len(data)), TCPFlags: tcpAck, AtMonoNs: 1000, Journey: 1,
+		Family: t.family, Seq: seq, Ack: seq / 10, Length: uint32(len(data)), TCPFlags: tcpAck, AtMonoNs: 1000, Journey: 1,
 	}
 	p.DataBytes = uint16(copy(p.Data[:], data))
 	return p

@@ -173,7 +173,7 @@ func (c *Connections) take(s *stream, g *segment) {
 		r.context, r.source = g.option, event.AppTCPOption
 		s.option = g.option
 	}
-	if at < len(g.data) && c.find(s, g.data[at:], at, r, g.whole) {
+	if at < len(g.data) && c.find(s, g.data[at:], at, r, g) {
 		return
 	}
 	if r.source != 0 && !again {
@@ -219,7 +219,7 @@ func (c *Connections) join(s *stream, g *segment, at int) bool {
 	s.head = append(s.head, g.data[known:]...)
 	buf := s.head
 	s.head = s.head[:0]
-	c.find(s, buf, int(known)-had, s.headOf, g.whole)
+	c.find(s, buf, int(known)-had, s.headOf, g)
 	return true
 }
 
@@ -230,10 +230,10 @@ func (c *Connections) giveUp(s *stream) {
 	c.keep(s, &s.headOf)
 }
 
-// find finds the requests in b, the first of which is r as far as it is known.
-// Byte 0 of b is byte at of the payload. It reports false when there is none at b's
+// find finds the requests in b, the end of which is g's data, the first of which is r as
+// far as it is known. Byte 0 of b is byte at of the payload. It reports false when there is none at b's
 // begin.
-func (c *Connections) find(s *stream, b []byte, at int, r request, whole bool) bool {
+func (c *Connections) find(s *stream, b []byte, at int, r request, g *segment) bool {
 	for first := true; ; first = false {
 		blank := blankBytes(b)
 		c.needed.add(at, at+blank)
@@ -245,7 +245,7 @@ func (c *Connections) find(s *stream, b []byte, at int, r request, whole bool) b
 			return !first || m.opaque
 		case s.has(r.begin) && m.state == stateIncomplete:
 			return true // sent again
-		case m.state == stateIncomplete && whole && len(b) < maxHeadBytes && len(s.head) == 0:
+		case m.state == stateIncomplete && g.whole && len(b) < maxHeadBytes && len(s.head) == 0:
 			s.head = append(s.head[:0], b...) // b may lie in it, further on
 			s.headOf, s.partial = r, r
 			s.partial.complete(&m)
@@ -257,7 +257,7 @@ func (c *Connections) find(s *stream, b []byte, at int, r request, whole bool) b
 			return true
 		}
 		b, at = b[m.length:], at+int(m.length)
-		r = request{begin: r.begin + m.length, ack: r.ack, journey: r.journey, atMonoNs: r.atMonoNs}
+		r = request{begin: r.begin + m.length, ack: g.ack, journey: r.journey, atMonoNs: r.atMonoNs}
 	}
 }
 

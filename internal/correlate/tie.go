@@ -115,7 +115,7 @@ func (e ends) tie(j *journey.Journey, f *event.Facts) {
 		}
 	}
 	if s := e.answered; s != nil && flags&tcpAck != 0 && len(j.Apps) < had+maxContexts {
-		add(j, f, s.asked(f.TCPAck), event.AppAnswers)
+		add(j, f, s.answered(f.TCPAck), event.AppAnswers)
 	}
 }
 
@@ -158,10 +158,25 @@ func (s *stream) asked(seq uint32) *request {
 // last one before seq, unless nothing of its answer had come.
 func (s *stream) acknowledged(seq, ack uint32) *request {
 	r := s.asked(seq)
-	if r == nil || before(r.ack, ack) {
-		return r
+	if r != nil && !before(r.ack, ack) {
+		r = s.asked(r.begin)
 	}
-	return s.asked(r.begin)
+	return s.alone(r)
+}
+
+// answered gives the request that what acknowledges all before ack answers.
+func (s *stream) answered(ack uint32) *request { return s.alone(s.asked(ack)) }
+
+// alone gives a request back, unless it was sent before the one before it was answered:
+// then nothing tells which of both an answer is for.
+func (s *stream) alone(r *request) *request {
+	if r == nil {
+		return nil
+	}
+	if i := s.lastBegun(r.begin - 1); i >= 0 && s.requests[i].ack == r.ack {
+		return nil
+	}
+	return r
 }
 
 func add(j *journey.Journey, f *event.Facts, r *request, what event.AppWhat) {

@@ -253,6 +253,19 @@ func TestTieSynWithData(t *testing.T) {
 	}
 }
 
+// Nothing tells which of two pipelined requests is answered.
+func TestTiePipelined(t *testing.T) {
+	c := NewConnections(Options{})
+	first := post(1, "one")
+	end := 1000 + uint32(len(first))
+	c.Note(payloadOf(client, 1000, first+post(2, "two")))
+	for ack, want := range map[uint32]string{end: "answers 1", end + 10: ""} {
+		if got := tied(c, packet(server, tcpAck, 1, ack, 100)); got != want {
+			t.Errorf("answer after %d: %q, want %q", ack, got, want)
+		}
+	}
+}
+
 // What acknowledges the end of an answer may come when the next request has been sent.
 func TestTieAcknowledgements(t *testing.T) {
 	c := NewConnections(Options{})

@@ -12,9 +12,11 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
+	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/applications"
 )
 
@@ -43,7 +45,15 @@ func lastArguments(t *testing.T) (program *ebpf.Program, read func() [4]uint64) 
 	}
 	t.Cleanup(func() { _ = values.Close() }) // nothing is lost with it
 	const r14, r8, rax = 8, 72, 80           // in struct pt_regs
-	program, err = ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.Kprobe, License: "GPL", Instructions: asm.Instructions{
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	attachType, err := bpf.NoteAttachType(types)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err = ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.Kprobe, AttachType: attachType, License: "GPL", Instructions: asm.Instructions{
 		asm.LoadMapValue(asm.R2, values.FD(), 0),
 		asm.LoadMem(asm.R3, asm.R2, 0, asm.DWord),
 		asm.Add.Imm(asm.R3, 1),
