@@ -45,24 +45,34 @@ type blockRun struct {
 // runBlock traces until ctx ends, the duration is over, the limit is reached or
 // all the devices have gone.
 func runBlock(ctx context.Context, s blockSettings, sys system, logger *slog.Logger) error {
-	r := &blockRun{
-		session:  session{run: s.run, output: s.output, sys: sys, logger: logger},
-		settings: s,
+	r := newBlockRun(session{run: s.run, output: s.output, sys: sys, logger: logger}, s)
+	if err := r.begin(ctx); err != nil {
+		return err
 	}
-	if s.histogramOnly {
-		r.output.console, r.output.noSpans = false, true
-	}
-	if err := r.start(ctx); err != nil {
-		r.abort()
-		return interrupted(ctx, err)
-	}
-	r.accompany()
-	fmt.Fprintln(sys.stderr, export.ListeningBlock(s.deviceNames, r.kernel.attachment.Attached(), r.kernel.took))
 	err := announce(s.run.readyFile)
 	if err == nil {
 		err = r.follow(ctx)
 	}
 	return r.finish(err)
+}
+
+func newBlockRun(one session, s blockSettings) *blockRun {
+	r := &blockRun{session: one, settings: s}
+	if s.histogramOnly {
+		r.output.console, r.output.noSpans = false, true
+	}
+	return r
+}
+
+// begin attaches and says so. On error nothing stays behind.
+func (r *blockRun) begin(ctx context.Context) error {
+	if err := r.start(ctx); err != nil {
+		r.abort()
+		return interrupted(ctx, err)
+	}
+	r.accompany()
+	fmt.Fprintln(r.sys.stderr, export.ListeningBlock(r.settings.deviceNames, r.kernel.attachment.Attached(), r.kernel.took))
+	return nil
 }
 
 // start opens the outputs, attaches and puts the parts together.
