@@ -45,7 +45,10 @@ type blockRun struct {
 // runBlock traces until ctx ends, the duration is over, the limit is reached or
 // all the devices have gone.
 func runBlock(ctx context.Context, s blockSettings, sys system, logger *slog.Logger) error {
-	r := newBlockRun(session{run: s.run, output: s.output, sys: sys, logger: logger}, s)
+	r := &blockRun{
+		session:  session{run: s.run, output: s.outputs(), sys: sys, logger: logger},
+		settings: s,
+	}
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
@@ -56,12 +59,13 @@ func runBlock(ctx context.Context, s blockSettings, sys system, logger *slog.Log
 	return r.finish(err)
 }
 
-func newBlockRun(one session, s blockSettings) *blockRun {
-	r := &blockRun{session: one, settings: s}
+// outputs are the outputs that there is something for.
+func (s *blockSettings) outputs() outputSettings {
+	output := s.output
 	if s.histogramOnly {
-		r.output.console, r.output.noSpans = false, true
+		output.console, output.noSpans = false, true
 	}
-	return r
+	return output
 }
 
 // begin attaches and says so. On error nothing stays behind.
@@ -128,7 +132,11 @@ func (r *blockRun) openMetrics(ctx context.Context) (err error) {
 	if r.out.client == nil {
 		return nil
 	}
+	if r.shared != nil && r.shared.metrics == nil {
+		return nil
+	}
 	r.metrics, err = newLatencyMetrics(ctx, latencyMetricsOptions{
+		shared:   r.sharedMetrics(),
 		endpoint: r.output.endpoint,
 		getenv:   r.sys.getenv,
 		// What is wrong with the environment has been said for the spans.
@@ -182,6 +190,9 @@ func (r *blockRun) look() error {
 	}
 	if r.looks.due(now) && r.devicesGone() {
 		return fmt.Errorf("follow %s: removed while it was traced: %w", strings.Join(r.settings.deviceNames, ", "), errDevicesGone)
+	}
+	if r.shared != nil {
+		return r.shared.beside()
 	}
 	return nil
 }

@@ -86,6 +86,9 @@ func (r *packetsRun) start(ctx context.Context) (err error) {
 		return err
 	}
 	r.capture.objects = r.kernel.objects
+	if r.shared != nil {
+		r.capture.look = r.shared.beside
+	}
 	return nil
 }
 
