@@ -80,10 +80,31 @@ func reread(n *yaml.Node, text string) *yaml.Node {
 	next := *n
 	next.Value = text
 	if n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle|yaml.TaggedStyle) == 0 {
-		next.Tag = ""
-		next.Tag = next.ShortTag()
+		next.Tag = plainTag(text)
 	}
 	return &next
+}
+
+// plainTag is the type of a scalar without quotes.
+func plainTag(text string) string {
+	var value any
+	n := yaml.Node{Kind: yaml.ScalarNode, Value: text}
+	if err := n.Decode(&value); err != nil {
+		return "!!str"
+	}
+	switch value.(type) {
+	case nil:
+		return "!!null"
+	case bool:
+		return "!!bool"
+	case int, int64, uint64:
+		return "!!int"
+	case float64:
+		return "!!float"
+	case time.Time:
+		return "!!timestamp"
+	}
+	return "!!str"
 }
 
 // fits says whether a scalar of that tag can be of a kind.
@@ -144,6 +165,8 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag(
 // (https://opentelemetry.io/docs/collector/configuration/#environment-variables).
 var variable = regexp.MustCompile(`^(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(:-(.*))?$`)
 
+const variableForm = "write ${NAME} or ${NAME:-DEFAULT}, and $$ for a dollar sign"
+
 // expand puts variables of the environment in: ${NAME}, ${env:NAME}, and with
 // :-DEFAULT what stands for one that is not set or empty. $$ is one $.
 func (f *File) expand(text string) (string, error) {
@@ -166,8 +189,11 @@ func (f *File) expand(text string) (string, error) {
 		}
 		inner, after, closed := strings.Cut(rest[1:], "}")
 		parts := variable.FindStringSubmatch(inner)
-		if !closed || parts == nil {
-			return "", fmt.Errorf("${%s is no variable: write ${NAME} or ${NAME:-DEFAULT}, and $$ for a dollar sign", inner)
+		switch {
+		case !closed:
+			return "", fmt.Errorf("${%s has no }: %s", inner, variableForm)
+		case parts == nil:
+			return "", fmt.Errorf("${%s} is no variable: %s", inner, variableForm)
 		}
 		b.WriteString(f.variable(parts[1], parts[2] != "", parts[3]))
 		text = after
