@@ -30,8 +30,17 @@ type sectionRun interface {
 	finish(err error) error
 	// undo releases a run that has begun and will not follow.
 	undo()
-	// soFar is the summary while it traces, called between looks at the ring.
+
+	// The others are called between looks at the ring.
+
+	// soFar is the summary while it traces.
 	soFar() export.Summary
+	// judgeBy changes which traces are exported.
+	judgeBy(only onlyRules)
+	// endShift leaves what begins from untilMonoNs on to another run.
+	endShift(untilMonoNs uint64)
+	// settledBefore says whether all that began before has been exported.
+	settledBefore(monoNs uint64) bool
 }
 
 // part is a section of a service at work: packets or block. With a reload a part
@@ -81,8 +90,7 @@ func (p *part) beside() error {
 	if p.untilMonoNs == 0 || !p.checks.due(now) {
 		return nil
 	}
-	r, ok := p.run.(*packetsRun)
-	settled := ok && now.After(p.settledFrom) && r.pipeline.tracker.SettledBefore(p.untilMonoNs)
+	settled := now.After(p.settledFrom) && p.run.settledBefore(p.untilMonoNs)
 	if settled || now.After(p.giveUpAt) {
 		p.cancel()
 	}
@@ -102,22 +110,10 @@ func (p *part) order(f func()) {
 // ends when all that began before is complete, or its patience is over.
 func (p *part) retire(untilMonoNs uint64) {
 	p.order(func() {
-		p.run.(*packetsRun).pipeline.shift.untilMonoNs = untilMonoNs
+		p.run.endShift(untilMonoNs)
 		p.untilMonoNs = untilMonoNs
 		p.settledFrom = time.Now().Add(2 * handOverWait)
 		p.giveUpAt = time.Now().Add(handOverWithin)
-	})
-}
-
-// judgeBy changes which traces are exported.
-func (p *part) judgeBy(only onlyRules) {
-	p.order(func() {
-		switch r := p.run.(type) {
-		case *packetsRun:
-			r.pipeline.only = only
-		case *blockRun:
-			r.pipeline.only = only
-		}
 	})
 }
 
@@ -135,6 +131,15 @@ func (r *blockRun) undo() {
 	r.halt()
 	r.abort()
 }
+
+// judgeBy implements sectionRun.
+func (s *session) judgeBy(only onlyRules) { s.pipeline.only = only }
+
+// endShift implements sectionRun.
+func (s *session) endShift(untilMonoNs uint64) { s.pipeline.shift.untilMonoNs = untilMonoNs }
+
+// settledBefore implements sectionRun.
+func (s *session) settledBefore(monoNs uint64) bool { return s.pipeline.tracker.SettledBefore(monoNs) }
 
 // halt ends what accompanies a session.
 func (s *session) halt() {

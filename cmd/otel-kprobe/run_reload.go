@@ -72,10 +72,10 @@ func (s *service) apply(ctx context.Context, next *serviceConfig, changed []stri
 			return err
 		}
 	} else if packets != nil && slices.Contains(changed, sectionPackets+".only") {
-		packets.judgeBy(next.packets.output.only)
+		packets.order(func() { packets.run.judgeBy(next.packets.output.only) })
 	}
 	if block != nil && slices.Contains(changed, sectionBlock+".only") {
-		block.judgeBy(next.block.output.only)
+		block.order(func() { block.run.judgeBy(next.block.output.only) })
 	}
 	return nil
 }
