@@ -20,8 +20,10 @@ import (
 
 const (
 	portSteady = 7300 // a datagram every few milliseconds, also while the filter changes
-	portHeld   = 7301 // a datagram that nobody reads until the filter has changed
+	portHeld   = 7301 // a datagram each second that lies in its socket for heldFor
 	portHealth = 7302
+	// heldFor is longer than the time in which both sets know of the change.
+	heldFor = 3
 )
 
 // serviceSummary is the file of --summary-file of run.
@@ -121,6 +123,41 @@ func steady(t *testing.T, stop <-chan struct{}) <-chan int {
 	return sent
 }
 
+// holding sends a datagram each second until stop is closed, reads each heldFor
+// seconds later, and gives their number.
+func holding(t *testing.T, stop <-chan struct{}) <-chan int {
+	t.Helper()
+	server, client := listenLoop(t, portHeld), dialLoop(t, portHeld)
+	receive := func() {
+		if _, _, err := server.ReadFrom(make([]byte, 64)); err != nil {
+			t.Error(err)
+		}
+	}
+	sent := make(chan int, 1)
+	go func() {
+		n := 0
+		for ticks := time.NewTicker(time.Second); ; n++ {
+			select {
+			case <-stop:
+				ticks.Stop()
+				for range min(n, heldFor) {
+					receive()
+				}
+				sent <- n
+				return
+			case <-ticks.C:
+			}
+			if _, err := client.Write([]byte("held")); err != nil {
+				t.Error(err)
+			}
+			if n >= heldFor {
+				receive()
+			}
+		}
+	}()
+	return sent
+}
+
 func listenLoop(t *testing.T, number int) net.PacketConn {
 	t.Helper()
 	server, err := net.ListenPacket("udp", net.JoinHostPort(loopbackIP, strconv.Itoa(number)))
@@ -142,7 +179,7 @@ func dialLoop(t *testing.T, number int) net.Conn {
 }
 
 // TestService traces packets and requests in one process, and changes the filter
-// while datagrams travel and one lies in a socket: each must be shown once and
+// while datagrams travel and others lie in a socket: each must be shown once and
 // whole, and the sums must stay exact.
 func TestService(t *testing.T) {
 	disk := scratch(t)
@@ -153,26 +190,19 @@ func TestService(t *testing.T) {
 	if err := os.WriteFile(s.config, []byte(first), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	held, server := dialLoop(t, portHeld), listenLoop(t, portHeld)
 	s.tracer = launchCommand(t, "run", "--config", s.config)
 	s.waitReady(t)
 
 	ping(t, "", loopbackIP, pings) // not wanted by the first filter
 	writeDirect(t, disk.node(), 0, 4096)
 	stop := make(chan struct{})
-	sent := steady(t, stop)
-	if _, err := held.Write([]byte("held")); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(settle)
+	sent, heldSent := steady(t, stop), holding(t, stop)
+	time.Sleep(2 * heldFor * time.Second)
 	s.reload(t, serviceFile(udp+" or icmp", "", dir, string(disk)), "configuration is reloaded")
-	time.Sleep(2 * time.Second) // both sets follow packets meanwhile
-	if _, _, err := server.ReadFrom(make([]byte, 64)); err != nil {
-		t.Fatal(err)
-	}
+	time.Sleep(2 * heldFor * time.Second) // both sets follow packets meanwhile
 	ping(t, "", loopbackIP, pings)
 	close(stop)
-	steadySent := <-sent
+	steadySent, held := <-sent, <-heldSent
 
 	s.reload(t, strings.Replace(first, "packets:", "packers:", 1), "not reloaded")
 	s.reload(t, strings.Replace(first, "health:", "metrics: {enabled: false}\nhealth:", 1), "metrics.enabled cannot change")
@@ -183,7 +213,7 @@ func TestService(t *testing.T) {
 	time.Sleep(settle)
 	o := s.stop(t)
 
-	checkServiceFile(t, filepath.Join(dir, "spans.jsonl"), steadySent)
+	checkServiceFile(t, filepath.Join(dir, "spans.jsonl"), steadySent, held)
 	checkServiceSums(t, o)
 	t.Run("nothing left behind", checkClean)
 }
@@ -208,7 +238,7 @@ func checkListener(t *testing.T) {
 
 // checkServiceFile expects each datagram once and whole, the pings of the second
 // filter alone, and one of the two writes.
-func checkServiceFile(t *testing.T, path string, steadySent int) {
+func checkServiceFile(t *testing.T, path string, steadySent, heldSent int) {
 	t.Helper()
 	var datagrams, heldOnes, pinged, requests int
 	eachTrace(t, path, func(j *journey, _ ptrace.SpanSlice) {
@@ -231,8 +261,8 @@ func checkServiceFile(t *testing.T, path string, steadySent int) {
 			pinged++
 		}
 	})
-	if datagrams != steadySent || heldOnes != 1 {
-		t.Errorf("%d of %d datagrams are shown, and %d times the one that was held", datagrams, steadySent, heldOnes)
+	if datagrams != steadySent || heldOnes != heldSent {
+		t.Errorf("%d of %d datagrams are shown, and %d of %d that were held", datagrams, steadySent, heldOnes, heldSent)
 	}
 	// Each ping is a request and an answer, and loopback keeps both in one namespace.
 	if pinged < 2*pings || pinged > 3*pings {
