@@ -113,7 +113,7 @@ func TestMetricsSender(t *testing.T) {
 func TestServiceTells(t *testing.T) {
 	c := startMetricsCollector(t, true, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	r := newRig(t, ctx, "health: {listen: '127.0.0.1:0'}")
+	r := newRig(ctx, t, "health: {listen: '127.0.0.1:0'}")
 	// The rig exports to a file: metrics need an endpoint.
 	client, err := newMetricsClient(ctx, latencyMetricsOptions{endpoint: "http://" + c.address, getenv: lookup(nil), logger: r.logger})
 	if err != nil {

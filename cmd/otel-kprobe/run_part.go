@@ -30,6 +30,9 @@ type sectionRun interface {
 	finish(err error) error
 	// undo releases a run that has begun and will not follow.
 	undo()
+	// beginShift leaves what has begun before, and what begins within wait, to
+	// another run, and gives the moment; follow has not been called.
+	beginShift(wait time.Duration) (fromMonoNs uint64)
 
 	// The others are called between looks at the ring.
 
@@ -134,6 +137,12 @@ func (r *blockRun) undo() {
 
 // judgeBy implements sectionRun.
 func (s *session) judgeBy(only onlyRules) { s.pipeline.only = only }
+
+// beginShift implements sectionRun.
+func (s *session) beginShift(wait time.Duration) (fromMonoNs uint64) {
+	s.pipeline.shift.fromMonoNs = s.clock.MonoNs() + uint64(wait)
+	return s.pipeline.shift.fromMonoNs
+}
 
 // endShift implements sectionRun.
 func (s *session) endShift(untilMonoNs uint64) { s.pipeline.shift.untilMonoNs = untilMonoNs }

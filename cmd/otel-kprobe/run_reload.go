@@ -88,9 +88,7 @@ func (s *service) replacePackets(ctx context.Context, old *part, settings packet
 	if err := p.run.begin(ctx); err != nil {
 		return &config.Error{Position: s.config.file.At(sectionPackets, ""), Err: fmt.Errorf("attach anew: %w", err)}
 	}
-	r := p.run.(*packetsRun)
-	from := r.clock.MonoNs() + uint64(handOverWait)
-	r.pipeline.shift.fromMonoNs = from
+	from := p.run.beginShift(handOverWait)
 	old.retire(from)
 	s.mu.Lock()
 	s.retiring = append(s.retiring, old)

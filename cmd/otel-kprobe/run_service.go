@@ -28,7 +28,6 @@ type service struct {
 	metrics     *ownMetrics // nil: none
 	listener    *healthListener
 	ended       chan *part
-	background  sync.WaitGroup
 	errs        []error
 
 	mu            sync.Mutex // guards what follows: metrics and the listener ask

@@ -30,6 +30,8 @@ type fakeRun struct {
 func (r *fakeRun) begin(context.Context) error { return nil }
 func (r *fakeRun) undo()                       {}
 
+func (r *fakeRun) beginShift(time.Duration) uint64 { return 0 }
+
 func (r *fakeRun) follow(ctx context.Context) error {
 	for {
 		if err := r.part.beside(); err != nil {
@@ -83,7 +85,7 @@ type rig struct {
 
 // newRig makes a service of a configuration, with what it opens, and lets fake
 // sections work.
-func newRig(t *testing.T, ctx context.Context, text string) *rig {
+func newRig(ctx context.Context, t *testing.T, text string) *rig {
 	t.Helper()
 	path := write(t, "c.yaml", []byte(text+"\nexport: {exporters: [file], file: "+filepath.Join(t.TempDir(), "spans.jsonl")+"}\n"))
 	config, err := readServiceConfig(path, lookup(nil))
@@ -115,7 +117,7 @@ func newRig(t *testing.T, ctx context.Context, text string) *rig {
 // Both are reported when it is told to end.
 func TestServiceEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	r := newRig(t, ctx, "")
+	r := newRig(ctx, t, "")
 	cancel()
 	r.wait(ctx, nil)
 	if err := r.finish(); err != nil {
@@ -143,7 +145,7 @@ func TestServiceSectionFails(t *testing.T) {
 		t.Run("required "+required, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			r := newRig(t, ctx, "block: {required: "+required+"}")
+			r := newRig(ctx, t, "block: {required: "+required+"}")
 			waited := make(chan struct{})
 			go func() { r.wait(ctx, nil); close(waited) }()
 			r.block.fails <- errDevicesGone
@@ -199,7 +201,7 @@ func TestWorst(t *testing.T) {
 // the part in its place.
 func TestServiceReplacedPart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	r := newRig(t, ctx, "")
+	r := newRig(ctx, t, "")
 	old := r.packets
 	r.retiring = append(r.retiring, old.part)
 	old.part.retire(7)
@@ -230,14 +232,14 @@ func TestServiceReplacedPart(t *testing.T) {
 // What a reload may change is changed, and else nothing.
 func TestServiceReload(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	r := newRig(t, ctx, "block: {only: [errors]}")
+	r := newRig(ctx, t, "block: {only: [errors]}")
 	original := string(read(t, r.flags.config))
 	told := make(chan onlyRules, 1)
 	for _, c := range []struct {
 		name, text, says string
 	}{
 		{"nothing", original, "the configuration is reloaded: nothing has changed"},
-		{"broken", strings.Replace(original, "only:", "onyl:", 1), `:1:9: unknown key \"onyl\"`},
+		{"broken", strings.Replace(original, "only:", "rules:", 1), `:1:9: unknown key \"rules\"`},
 		{"not while it runs", strings.Replace(original, "only:", "by: device, only:", 1), "c.yaml:1:13: block.by cannot change while it runs: restart to apply it"},
 		{"disabled", "packets: {enabled: false}\n" + original, "packets.enabled cannot change while it runs"},
 		{"rules", strings.Replace(original, "errors", "slow=1ms", 1), `msg="the configuration is reloaded" changed=block.only`},
