@@ -30,7 +30,7 @@ type host struct {
 	id      string // /etc/machine-id, "" where there is none, as in many containers
 	arch    string // as in GOARCH, whose names are those of host.arch
 	release string // of the kernel
-	// named is what the configuration adds to the resource, before the environment.
+	// named is what a configuration says of the resource; it wins over the environment.
 	named []attribute.KeyValue
 }
 
@@ -84,7 +84,7 @@ func newResource(ctx context.Context, h host, instance string, logger *slog.Logg
 
 // sdkResource says what makes the spans and metrics: this program for that
 // host, and what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say, which comes
-// first, after what a configuration names.
+// first but for what a configuration names.
 func sdkResource(ctx context.Context, h host, instance string, logger *slog.Logger) *resource.Resource {
 	described := resource.NewSchemaless(append(
 		h.attributes(),

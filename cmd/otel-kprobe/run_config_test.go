@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +149,22 @@ func TestServiceFlags(t *testing.T) {
 		want := outcome{Status: exitUsage, Stderr: "otel-kprobe: " + c.want + "\n"}
 		if diff := cmp.Diff(want, command(t, append([]string{"run"}, c.args...)...)); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+// What the file says of the resource comes before the environment, which comes
+// before what is found out.
+func TestServiceResource(t *testing.T) {
+	setenv(t, map[string]string{"OTEL_SERVICE_NAME": "env", "OTEL_RESOURCE_ATTRIBUTES": "team=env,zone=env"})
+	h := host{name: "h", named: []attribute.KeyValue{attribute.String("service.name", "file"), attribute.String("team", "file")}}
+	got := map[string]string{}
+	for _, a := range newResource(t.Context(), h, "i", newLogger(io.Discard)).Attrs {
+		got[a.Key] = a.Str
+	}
+	for key, want := range map[string]string{"service.name": "file", "team": "file", "zone": "env", "host.name": "h"} {
+		if got[key] != want {
+			t.Errorf("%s is %q, want %q", key, got[key], want)
 		}
 	}
 }

@@ -125,6 +125,9 @@ func (s *service) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.shared.out.lock()
+	if s.shared.out.client != nil {
+		warnProxy(s.shared.out.target, s.logger)
+	}
 	if err := s.openMetrics(ctx); err != nil {
 		return err
 	}
