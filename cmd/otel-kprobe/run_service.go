@@ -168,7 +168,7 @@ func (s *service) begin(ctx context.Context) (parts []*part, err error) {
 		default:
 			s.logger.Warn(p.section+" is not traced; it is not required, so the service goes on", "error", err)
 			failures = append(failures, fmt.Errorf("%s: %w", p.section, err))
-			s.missing[p.section] = err
+			s.miss(p.section, err)
 		}
 	}
 	if len(parts) == 0 {
@@ -223,6 +223,13 @@ func (s *service) work(ctx context.Context, p *part) {
 	defer s.mu.Unlock()
 	s.active[p.section] = p
 	p.start(ctx)
+}
+
+// miss notes why a section is not traced.
+func (s *service) miss(section string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.missing[section] = err
 }
 
 func (s *service) setReady() {
