@@ -18,7 +18,10 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .PHONY: build
-build: deps ## Build the static binary bin/otel-kprobe
+build: deps binary ## Build the static binary bin/otel-kprobe
+
+.PHONY: binary
+binary: ## The same, where gcc, libc6-dev and libpcap-dev are installed
 	CGO_ENABLED=1 $(GO) build -trimpath $(STATIC) -o $(BINARY) ./cmd/otel-kprobe
 
 .PHONY: demo
