@@ -60,9 +60,9 @@ test-kernels: build vm-images ## Scenarios on real kernels (KERNELS="6.12" for o
 	test/kernels.sh $(KERNELS)
 
 .PHONY: test-e2e
-test-e2e: build vm-images ## Spans from a VM read back from a real Collector and Jaeger
+test-e2e: build vm-images ## Spans from a VM read back from a real Collector and Jaeger; the stack of docker-compose.yaml
 	test/backends/build.sh all
-	OTEL_KPROBE_BIN=$(CURDIR)/$(BINARY) $(GO) -C test test -count=1 -timeout 30m ./e2e
+	OTEL_KPROBE_BIN=$(CURDIR)/$(BINARY) $(GO) -C test test -count=1 -timeout 30m ./e2e ./stack
 
 .PHONY: bench
 bench: ## Cost of a span from record to OTLP, beside the SDK's way

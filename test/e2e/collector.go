@@ -96,13 +96,13 @@ func StartCollector(ctx context.Context, dir string, o CollectorOptions) (*Colle
 		SpanMetricsFile: filepath.Join(dir, "spanmetrics.jsonl"),
 	}
 	overlayPath := filepath.Join(dir, "collector-overlay.yaml")
-	args := append(configs, "--config", overlayPath)
+	configs = append(configs, "--config", overlayPath)
 	c.process, err = startReady(ctx, func() (*process, string, error) {
 		health, err := c.writeOverlay(overlayPath, o)
 		if err != nil {
 			return nil, "", err
 		}
-		p, err := startProcess("otelcol", filepath.Join(dir, "collector.log"), bin, args...)
+		p, err := startProcess("otelcol", filepath.Join(dir, "collector.log"), bin, configs...)
 		return p, "http://" + health + "/", err
 	})
 	if err != nil {

@@ -41,17 +41,27 @@ type sampled struct {
 // The last one is far above what is kept of the rest.
 func sampledKinds() []sampled {
 	return []sampled{
-		{name: "packet tx udp", scope: ourScope, traces: 50, spans: 3, failed: true, kept: true,
-			attr: map[string]string{"otel_kprobe.drop.reason": "NO_SOCKET", "otel_kprobe.end": "dropped"}},
-		{name: "packet rx udp", scope: ourScope, traces: 50, spans: 3, kept: true,
-			attr: map[string]string{"otel_kprobe.drop.reason": "NETFILTER_DROP", "otel_kprobe.end": "delivered"}},
-		{name: "block write", scope: ourScope, traces: 50, spans: 2, took: time.Second, kept: true,
-			attr: map[string]string{"system.device": "sda"}},
-		{name: "packet tx tcp", scope: ourScope, traces: 50, spans: 3, kept: true,
-			attr: map[string]string{"otel_kprobe.app.trace_id": "0af7651916cd43dd8448eb211c80319c"}},
+		{
+			name: "packet tx udp", scope: ourScope, traces: 50, spans: 3, failed: true, kept: true,
+			attr: map[string]string{"otel_kprobe.drop.reason": "NO_SOCKET", "otel_kprobe.end": "dropped"},
+		},
+		{
+			name: "packet rx udp", scope: ourScope, traces: 50, spans: 3, kept: true,
+			attr: map[string]string{"otel_kprobe.drop.reason": "NETFILTER_DROP", "otel_kprobe.end": "delivered"},
+		},
+		{
+			name: "block write", scope: ourScope, traces: 50, spans: 2, took: time.Second, kept: true,
+			attr: map[string]string{"system.device": "sda"},
+		},
+		{
+			name: "packet tx tcp", scope: ourScope, traces: 50, spans: 3, kept: true,
+			attr: map[string]string{"otel_kprobe.app.trace_id": "0af7651916cd43dd8448eb211c80319c"},
+		},
 		{name: "GET /", scope: "net/http", traces: 50, spans: 1, kept: true},
-		{name: "packet rx tcp", scope: ourScope, traces: 3000, spans: 30,
-			attr: map[string]string{"otel_kprobe.end": "delivered"}},
+		{
+			name: "packet rx tcp", scope: ourScope, traces: 3000, spans: 30,
+			attr: map[string]string{"otel_kprobe.end": "delivered"},
+		},
 	}
 }
 
@@ -117,7 +127,7 @@ func sendKinds(t *testing.T, endpoint string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // every request has been answered
+	defer conn.Close()
 	client := ptraceotlp.NewGRPCClient(conn)
 	number := uint64(0)
 	for _, k := range sampledKinds() {

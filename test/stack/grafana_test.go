@@ -38,7 +38,7 @@ type target struct {
 // dashboards reads all of them, by their file's name.
 func dashboards(t *testing.T) map[string]dashboard {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(root, "deploy/grafana/dashboards/*.json"))
+	paths, err := filepath.Glob(filepath.Join(root, "deploy", "grafana", "dashboards", "*.json"))
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("there are no dashboards: %v", err)
 	}

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/otlptranslator"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v3"
 )
@@ -125,7 +125,7 @@ func checkPromQL(t *testing.T, known series, query string) {
 			asked[name] = true
 		}
 		for _, matcher := range selector.LabelMatchers {
-			if matcher.Name != labels.MetricName && !known[selector.Name][matcher.Name] {
+			if matcher.Name != model.MetricNameLabel && !known[selector.Name][matcher.Name] {
 				t.Errorf("%s: %s has no label %s", query, selector.Name, matcher.Name)
 			}
 		}
