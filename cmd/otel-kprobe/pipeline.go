@@ -36,6 +36,8 @@ type pipeline struct {
 	summed    uint64 // spans among them that are summaries
 	// passedOver counts traces that only does not want, and framesPassedOver their frames.
 	passedOver, framesPassedOver uint64
+	shift                        shift
+	handed                       handedOver
 	frames                       uint64
 	came                         uint64 // records of requests and bios
 	damaged                      uint64 // records that could not be decoded
@@ -113,6 +115,10 @@ func newPipeline(o pipelineOptions) *pipeline {
 
 // emit exports one finished journey.
 func (p *pipeline) emit(j *journey.Journey) {
+	if !p.shift.has(j.StartMonoNs()) {
+		p.handed.add(j)
+		return
+	}
 	if !p.reached() {
 		p.builder.Each(j, p.built)
 	}
