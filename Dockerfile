@@ -23,7 +23,7 @@ FROM source AS build-demo
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     cd demo && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o /out/demo-app .
 
-# busybox has what the health checks call: test and wget.
+# busybox has what the health checks call: wget.
 FROM busybox:1.37.0 AS demo
 COPY --from=build-demo /out/demo-app /usr/local/bin/demo-app
 # A named volume that is mounted here gets this owner.

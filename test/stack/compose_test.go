@@ -20,6 +20,8 @@ import (
 const (
 	composeFile = "docker-compose.yaml"
 	olderFile   = "deploy/compose-older-kernels.yaml"
+	// tracer is the service that sees the host.
+	tracer = "otel-kprobe"
 )
 
 // load reads compose files as docker compose does: checked against the specification,
@@ -50,7 +52,7 @@ func everything(t *testing.T, files ...string) types.Services {
 
 func TestProfiles(t *testing.T) {
 	always := []string{
-		"backend", "demo-back", "demo-front", "demo-load", "jaeger", "otel-kprobe-block", "otel-kprobe-packets",
+		"backend", "demo-back", "demo-front", "demo-load", "jaeger", tracer,
 	}
 	for name, test := range map[string]struct {
 		profiles []string
@@ -141,39 +143,30 @@ func TestServicesAreConfined(t *testing.T) {
 	}
 }
 
-// TestTracersShareTheHost holds the two services that see the host to what they need
-// of it, and all others to nothing.
-func TestTracersShareTheHost(t *testing.T) {
-	least := []string{"BPF", "PERFMON", "SYSLOG", "DAC_READ_SEARCH", "SYS_PTRACE"}
-	older := append(slices.Clone(least), "SYS_ADMIN")
+// TestTracerSharesTheHost holds the service that sees the host to what it needs of it,
+// and all others to nothing.
+func TestTracerSharesTheHost(t *testing.T) {
+	least := []string{"BPF", "DAC_READ_SEARCH", "PERFMON", "SYSLOG", "SYS_PTRACE"}
 	for _, test := range []struct {
 		files []string
-		caps  []string
+		caps  []string // in the order of the alphabet
 	}{
 		{[]string{composeFile}, least},
-		{[]string{composeFile, olderFile}, older},
+		{[]string{composeFile, olderFile}, slices.Insert(slices.Clone(least), 4, "SYS_ADMIN")},
 	} {
-		tracers := 0
-		for name, s := range everything(t, test.files...) {
-			tracer := strings.HasPrefix(name, "otel-kprobe-")
-			if !tracer {
-				if len(s.CapAdd) > 0 || s.Pid != "" || s.NetworkMode != "" || s.Cgroup != "" {
-					t.Errorf("%s: cap_add %v, pid %q, network_mode %q, cgroup %q; want none", name, s.CapAdd, s.Pid, s.NetworkMode, s.Cgroup)
-				}
-				continue
-			}
-			tracers++
-			slices.Sort(s.CapAdd)
-			slices.Sort(test.caps)
-			if diff := cmp.Diff(test.caps, s.CapAdd); diff != "" {
-				t.Errorf("%v: %s: cap_add (-want +got):\n%s", test.files, name, diff)
-			}
-			if s.Pid != "host" || s.NetworkMode != "host" || s.Cgroup != "host" {
-				t.Errorf("%s: pid %q, network_mode %q, cgroup %q; want host", name, s.Pid, s.NetworkMode, s.Cgroup)
-			}
+		services := everything(t, test.files...)
+		got := services[tracer]
+		slices.Sort(got.CapAdd)
+		if diff := cmp.Diff(test.caps, got.CapAdd); diff != "" {
+			t.Errorf("%v: cap_add (-want +got):\n%s", test.files, diff)
 		}
-		if tracers != 2 {
-			t.Errorf("%d services trace, want 2", tracers)
+		if got.Pid != "host" || got.NetworkMode != "host" || got.Cgroup != "host" {
+			t.Errorf("pid %q, network_mode %q, cgroup %q; want host", got.Pid, got.NetworkMode, got.Cgroup)
+		}
+		for name, s := range services {
+			if name != tracer && (len(s.CapAdd) > 0 || s.Pid != "" || s.NetworkMode != "" || s.Cgroup != "") {
+				t.Errorf("%s: cap_add %v, pid %q, network_mode %q, cgroup %q; want none", name, s.CapAdd, s.Pid, s.NetworkMode, s.Cgroup)
+			}
 		}
 	}
 }
@@ -194,7 +187,7 @@ func TestMountsAreThere(t *testing.T) {
 			inside, err := filepath.Rel(checkout, mount.Source)
 			readOnly, ofHost := host[mount.Source]
 			switch {
-			case ofHost && strings.HasPrefix(name, "otel-kprobe-"):
+			case ofHost && name == tracer:
 				if mount.ReadOnly != readOnly {
 					t.Errorf("%s: %s is read only: %v, want %v", name, mount.Source, mount.ReadOnly, readOnly)
 				}

@@ -61,7 +61,7 @@ func knownSeries(t *testing.T) series {
 		{otlptranslator.Metric{
 			Name: "traces.span.metrics.duration", Unit: collector.Connectors.SpanMetrics.Histogram.Unit, Type: otlptranslator.MetricTypeExponentialHistogram,
 		}, collector.dimensions()},
-		// docs/spans.md, with --by=device, as docker-compose.yaml has it.
+		// docs/spans.md, with by: device, as deploy/otel-kprobe-stack.yaml has it.
 		{otlptranslator.Metric{
 			Name: "otel_kprobe.block.request.duration", Unit: "s", Type: otlptranslator.MetricTypeExponentialHistogram,
 		}, []string{"service.name", "host.name", "system.device"}},
@@ -71,6 +71,15 @@ func knownSeries(t *testing.T) series {
 			t.Fatal(err)
 		}
 		known[name] = labelsOf(t, m.attributes)
+	}
+	for _, m := range ownMetrics(t) {
+		name, err := namer.Build(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known[name] = labelsOf(t, []string{
+			"service.name", "host.name", "otel_kprobe.section", "otel_kprobe.reason", "otel.component.type", "error.type",
+		})
 	}
 	// The Collector's own, which are asked for and so not translated.
 	own := map[string]bool{"receiver": true, "exporter": true, "data_type": true, "policy": true, "sampled": true}
@@ -86,6 +95,27 @@ func knownSeries(t *testing.T) series {
 		known[name] = own
 	}
 	return known
+}
+
+// ownMetrics are the metrics about otel-kprobe, from docs/operations.md.
+func ownMetrics(t *testing.T) []otlptranslator.Metric {
+	t.Helper()
+	kinds := map[string]otlptranslator.MetricType{
+		"counter": otlptranslator.MetricTypeMonotonicCounter, "up-down counter": otlptranslator.MetricTypeNonMonotonicCounter,
+	}
+	var all []otlptranslator.Metric
+	row := regexp.MustCompile("(?m)^\\| `(otel[a-z_.]+)` \\| ([a-z -]+) \\| `([^`]+)` \\|")
+	for _, m := range row.FindAllStringSubmatch(string(read(t, "docs/operations.md")), -1) {
+		kind, ok := kinds[m[2]]
+		if !ok {
+			t.Fatalf("docs/operations.md: %s is a %s, which this test does not know", m[1], m[2])
+		}
+		all = append(all, otlptranslator.Metric{Name: m[1], Unit: m[3], Type: kind})
+	}
+	if len(all) == 0 {
+		t.Fatal("docs/operations.md has no metrics")
+	}
+	return all
 }
 
 func labelsOf(t *testing.T, attributes []string) map[string]bool {

@@ -5,30 +5,49 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // binaryVariable names the otel-kprobe binary under test.
 const binaryVariable = "OTEL_KPROBE_BIN"
 
-// TestProgramTakesItsFlags lets otel-kprobe read the flags that its services are
-// started with. With --help it does no more than that.
-func TestProgramTakesItsFlags(t *testing.T) {
+// TestProgramTakesItsConfiguration lets otel-kprobe read the file that its service is
+// started with, and compile the filter, as far as that goes without a kernel.
+func TestProgramTakesItsConfiguration(t *testing.T) {
 	binary := os.Getenv(binaryVariable)
 	if binary == "" {
 		t.Fatalf("%s is not set: build otel-kprobe and set it to the absolute path of the binary", binaryVariable)
 	}
-	tried := 0
-	for name, s := range everything(t, composeFile) {
-		if !strings.HasPrefix(name, "otel-kprobe-") {
-			continue
+	service := everything(t, composeFile)[tracer]
+	var args []string
+	for _, arg := range service.Command {
+		for _, mount := range service.Volumes {
+			arg = strings.Replace(arg, "="+mount.Target, "="+mount.Source, 1)
 		}
-		tried++
-		out, err := exec.CommandContext(t.Context(), binary, append(s.Command, "--help")...).CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "otel-kprobe "+s.Command[0]) {
-			t.Errorf("otel-kprobe %v: %v\n%s", s.Command, err, out)
-		}
+		args = append(args, arg)
 	}
-	if tried != 2 {
-		t.Errorf("%d services run otel-kprobe, want 2", tried)
+	if out, err := exec.CommandContext(t.Context(), binary, append(args, "--check-config")...).CombinedOutput(); err != nil {
+		t.Errorf("otel-kprobe %v --check-config: %v\n%s", args, err, out)
 	}
+	config := readTracer(t)
+	if health := strings.Join(service.HealthCheck.Test, " "); !strings.Contains(health, config.Health.Listen+"/healthz") {
+		t.Errorf("otel-kprobe listens at %q, and its health check is %q", config.Health.Listen, health)
+	}
+	if config.Block.By != "device" {
+		t.Errorf("histograms are by %q, and the dashboards show devices", config.Block.By)
+	}
+}
+
+// readTracer reads what of otel-kprobe's configuration others rely on.
+func readTracer(t *testing.T) (config struct {
+	Block  struct{ By string }
+	Health struct{ Listen string }
+},
+) {
+	t.Helper()
+	if err := yaml.Unmarshal(read(t, "deploy/otel-kprobe-stack.yaml"), &config); err != nil {
+		t.Fatal(err)
+	}
+	return config
 }
