@@ -355,26 +355,28 @@ type classicPayloadRoom struct {
 }
 
 type classicProbeSettings struct {
-	_            structs.HostLayout
-	Netns        uint32
-	Mark         uint32
-	MarkMask     uint32
-	ShedBytes    uint32
-	WakeupBytes  uint32
-	HasInterface uint8
-	HasFuncIp    uint8
-	HasReason    uint8
-	EntryOnly    uint8
-	SkBuffId     uint32
-	RawBytesId   uint32
-	Interface    [16]uint8
-	Callees      uint8
-	HasTunnel    uint8
-	HasRules     uint8
-	XtPrivFirst  uint8
-	Correlate    uint8
-	Payload      uint8
-	Pad          [2]uint8
+	_                structs.HostLayout
+	Netns            uint32
+	Mark             uint32
+	MarkMask         uint32
+	ShedBytes        uint32
+	WakeupBytes      uint32
+	HasInterface     uint8
+	HasFuncIp        uint8
+	HasReason        uint8
+	EntryOnly        uint8
+	SkBuffId         uint32
+	RawBytesId       uint32
+	Interface        [16]uint8
+	Callees          uint8
+	HasTunnel        uint8
+	HasRules         uint8
+	XtPrivFirst      uint8
+	Correlate        uint8
+	Payload          uint8
+	Pad              [2]uint8
+	PageOffsetBaseAt uint64
+	VmemmapBaseAt    uint64
 }
 
 type classicRuleRecord struct {

@@ -99,7 +99,7 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 	hasFuncIP := features.HaveProgramHelper(ebpf.Kprobe, asm.FnGetFuncIp) == nil
 	owner := OwnerFilter{Cgroup: 1, TGID: 1, Comm: "init"}
 	variants := map[string]Options{
-		"plain":      {Correlate: true, Payload: true},
+		"plain":      {Correlate: true, Payload: true, Bases: MemoryBases{1 << 63, 1<<63 + 8}},
 		"no apps":    {},
 		"entry only": {EntryOnly: true},
 		"filters":    {NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo", Tunnel: true, Owner: owner},

@@ -77,6 +77,8 @@ type Options struct {
 	// Correlate asks for spans of applications, Payload also for those that the data
 	// of packets name.
 	Correlate, Payload bool
+	// Bases let Payload read what lies in pages.
+	Bases MemoryBases
 	// Filter replaces the bodies of filter_l2 and filter_l3, and with Tunnel those of
 	// tunnel_l2 and tunnel_l3.
 	Filter func(*ebpf.CollectionSpec) error
@@ -233,6 +235,9 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 		XtPrivFirst:  flag(o.XTPrivFirst),
 		Correlate:    flag(o.Correlate),
 		Payload:      flag(o.Correlate && o.Payload),
+
+		PageOffsetBaseAt: o.Bases.PageOffset,
+		VmemmapBaseAt:    o.Bases.Vmemmap,
 	}
 	if o.Kind == Session {
 		var err error

@@ -56,13 +56,6 @@ struct {
 	__type(value, struct payload_room);
 } payload_rooms SEC(".maps");
 
-/*
- * Where the kernel's memory map begins, and its array of struct page
- * (Documentation/arch/x86/x86_64/mm.rst); not there: only linear data are read.
- */
-extern void page_offset_base __ksym __weak;
-extern void vmemmap_base __ksym __weak;
-
 static __always_inline struct payload_room *payload_room(void)
 {
 	u32 zero = 0;
@@ -75,19 +68,23 @@ static __always_inline struct payload_room *payload_room(void)
  * again on each path to a call.
  */
 
-/* Where the first fragment of an skb begins, 0: it has none that can be read. */
+/*
+ * Where the first fragment of an skb begins, 0: it has none that can be read. The kernel
+ * has an array of struct page, and a map of all memory
+ * (https://docs.kernel.org/arch/x86/x86_64/mm.html).
+ */
 static __always_inline u64 first_fragment(const struct skb_view *view, u64 skb, u32 *bytes)
 {
 	u64 shared = view->head + BPF_CORE_READ((struct sk_buff *)skb, end);
 	u64 frag = shared + bpf_core_field_offset(struct skb_shared_info, frags);
 	u64 page = read_u64(frag), size = bpf_core_type_size(struct page);
 
-	if (!&page_offset_base || !&vmemmap_base || !size || page & 1 ||
+	if (!settings.page_offset_base_at || !settings.vmemmap_base_at || !size || page & 1 ||
 	    !read_u8(shared + bpf_core_field_offset(struct skb_shared_info, nr_frags)))
 		return 0;
 	*bytes = read_u32(frag + 8);
-	page = (page - read_u64((u64)&vmemmap_base)) / size;
-	return read_u64((u64)&page_offset_base) + (page << PAGE_SHIFT_BITS) + read_u32(frag + 12);
+	page = (page - read_u64(settings.vmemmap_base_at)) / size;
+	return read_u64(settings.page_offset_base_at) + (page << PAGE_SHIFT_BITS) + read_u32(frag + 12);
 }
 
 /* How many of the bytes from begin on lie in the skb's linear part. */

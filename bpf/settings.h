@@ -26,6 +26,8 @@ struct probe_settings {
 	u8 correlate;      /* spans of applications are asked for */
 	u8 payload;        /* … also of those that packets' data name (payloads.h) */
 	u8 pad[2];
+	u64 page_offset_base_at; /* addresses of these variables, see payloads.h; 0: not known */
+	u64 vmemmap_base_at;
 };
 
 const volatile struct probe_settings settings = {};

@@ -76,7 +76,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		Contexts:   contexts,
 		Correlate:  s.output.correlate != correlateOff,
 		Payload:    !s.noPayload,
-	}, s, types)
+	}, s, types, func() bpf.MemoryBases { return memoryBases(symbols, logger) })
 	if err != nil {
 		return nil, explainRefusal(err)
 	}
@@ -154,9 +154,12 @@ func selectFunctions(backend probe.Backend, s packetsSettings, symbols func() (*
 }
 
 // loadObjects loads the programs that o names with the filters built in.
-func loadObjects(o bpf.Options, s packetsSettings, types func() (kernelTypes, error)) (l loaded, err error) {
+func loadObjects(o bpf.Options, s packetsSettings, types func() (kernelTypes, error), bases func() bpf.MemoryBases) (l loaded, err error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return l, fmt.Errorf("raise the limit of locked memory: %w", err)
+	}
+	if o.Correlate && o.Payload {
+		o.Bases = bases()
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -179,6 +182,22 @@ func loadObjects(o bpf.Options, s packetsSettings, types func() (kernelTypes, er
 	l.options = o
 	l.objects, err = bpf.Load(o)
 	return l, err
+}
+
+// memoryBases gives what packets' data in pages are found by. Before Linux 5.16 all
+// symbols are read for it, which the backend of such kernels needs, too.
+func memoryBases(symbols func() (*kernel.Symbols, error), logger *slog.Logger) bpf.MemoryBases {
+	bases, err := bpf.LookUpMemoryBases()
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		var known *kernel.Symbols
+		if known, err = symbols(); err == nil {
+			bases.PageOffset, bases.Vmemmap = known.MemoryBases()
+		}
+	}
+	if err != nil || bases.PageOffset == 0 || bases.Vmemmap == 0 {
+		logger.Info("requests in packets are found in part only", "why", err)
+	}
+	return bases
 }
 
 // kernelTypes is what programs are adapted to, from the BTF of vmlinux.

@@ -33,6 +33,8 @@ type Symbols struct {
 	sorted  []symbol // by address, those at one address in the order of the file
 	names   []byte   // all names, one after the other
 	modules []string // the first is vmlinux's, empty
+
+	pageOffset, vmemmap uint64 // of MemoryBases
 }
 
 type symbol struct {
@@ -62,7 +64,7 @@ func LazySymbols(path string) func() (*Symbols, error) {
 
 // ParseSymbols parses lines of the form "address type name [module]", keeping
 // those of code (type t, T, w or W) but for the paddings before functions
-// (__pfx_NAME). Lines of any other form are left out.
+// (__pfx_NAME), and the variables of MemoryBases. Lines of any other form are left out.
 func ParseSymbols(r io.Reader) (*Symbols, error) {
 	s := &Symbols{modules: []string{""}}
 	if err := s.read(r); err != nil {
@@ -120,6 +122,7 @@ func (s *Symbols) addLine(line []byte) {
 	switch line[n+1] {
 	case 't', 'T', 'w', 'W':
 	default:
+		s.addBase(addr, line[n+3:])
 		return
 	}
 	name := line[n+3:]
@@ -134,6 +137,20 @@ func (s *Symbols) addLine(line []byte) {
 	s.sorted = append(s.sorted, symbol{addr, uint32(len(s.names)), uint16(len(name)), s.moduleIndex(module)})
 	s.names = append(s.names, name...)
 }
+
+// addBase keeps the address of one of the variables of MemoryBases.
+func (s *Symbols) addBase(addr uint64, name []byte) {
+	switch string(name) {
+	case "page_offset_base":
+		s.pageOffset = addr
+	case "vmemmap_base":
+		s.vmemmap = addr
+	}
+}
+
+// MemoryBases gives the addresses of the variables page_offset_base and vmemmap_base, 0
+// where there is none (https://docs.kernel.org/arch/x86/x86_64/mm.html).
+func (s *Symbols) MemoryBases() (pageOffset, vmemmap uint64) { return s.pageOffset, s.vmemmap }
 
 // moduleIndex looks from the end: the symbols of a module stand together.
 func (s *Symbols) moduleIndex(module []byte) uint16 {

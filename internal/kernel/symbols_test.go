@@ -133,3 +133,17 @@ func BenchmarkParseSymbols(b *testing.B) {
 		}
 	}
 }
+
+func TestMemoryBases(t *testing.T) {
+	s, err := kernel.ParseSymbols(strings.NewReader("ffffffff81000000 T _text\nffffffff82000010 D page_offset_base\n" +
+		"ffffffff82000018 D vmemmap_base\nffffffff82000020 D vmalloc_base\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pageOffset, vmemmap := s.MemoryBases(); pageOffset != 0xffffffff82000010 || vmemmap != 0xffffffff82000018 {
+		t.Errorf("%#x and %#x", pageOffset, vmemmap)
+	}
+	if s.Len() != 1 {
+		t.Errorf("%d symbols of code, want 1", s.Len())
+	}
+}
