@@ -7,7 +7,8 @@
 #                                  pwru-none, pwru-all; ours-… may end in -off: without
 #                                  spans of applications
 # With BENCH_REQUESTS=N also N HTTP requests, by programs that do not tell otel-kprobe of
-# their spans and by programs that do.
+# their spans and by programs that do, and what it costs to tell of one span, by a
+# statement and, for comparison, by a datagram.
 set -euo pipefail
 
 seconds=${BENCH_SECONDS:-3} # of one iperf3 run
@@ -135,6 +136,18 @@ requests() {
 	ip netns exec client /share/requests -ask "10.9.0.2:$1" -count "$BENCH_REQUESTS" "${@:2}"
 }
 
+# Prints nanoseconds of benchmark $1. A program is probed within a second after it was
+# started first, and its file stays so for a while.
+statement() {
+	if [[ -z ${BENCH_REQUESTS:-} ]]; then
+		echo -
+		return
+	fi
+	timeout 2 /share/otelkprobe.test -test.run '^$' -test.bench "^Benchmark$1\$" -test.benchtime 10s >/dev/null || true
+	/share/otelkprobe.test -test.run '^$' -test.bench "^Benchmark$1\$" -test.benchtime 20000x |
+		awk '$4 == "ns/op" { printf "%.0f", $3 }'
+}
+
 make_network
 for configuration in "$@"; do
 	start_tracer "$configuration"
@@ -142,7 +155,9 @@ for configuration in "$@"; do
 	ping_ms=$(flood)
 	silent=$(requests 8080)
 	telling=$(requests 8081 -tell)
+	stated=$(statement SpanStarted)
+	sent=$(statement UnixSocket)
 	stop_tracer "$configuration"
-	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$configuration" "$mbit" "$ping_ms" \
-		"${frames:--}" "${lost:--}" "${start_s:--}" "${stop_s:--}" "${rss_mb:--}" "$silent" "$telling"
+	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$configuration" "$mbit" "$ping_ms" \
+		"${frames:--}" "${lost:--}" "${start_s:--}" "${stop_s:--}" "${rss_mb:--}" "$silent" "$telling" "$stated" "$sent"
 done

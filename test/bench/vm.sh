@@ -47,6 +47,7 @@ else
 	(cd "$repository" && go build -o "$share/otel-kprobe" ./cmd/otel-kprobe)
 fi
 cp "$here"/*guest.sh "$share/"
+(cd "$repository" && CGO_ENABLED=0 go test -c -o "$share/otelkprobe.test" ./otelkprobe)
 (cd "$here/.." && CGO_ENABLED=0 go build -o "$share/requests" ./bench/requests)
 
 options=()
@@ -77,18 +78,20 @@ packets_table() {
 		}' "$share/results"
 }
 
-# Columns 1, 2, 9 and 10 of packets_table's: what spans of applications cost.
+# Columns as packets_table's, and requests a second of programs that do not tell and of
+# such that do, nanoseconds of a statement and of a datagram: what spans of applications
+# cost.
 correlate_table() {
 	awk -F '\t' -v kernel="$kernel" '
 		BEGIN {
 			printf "Linux %s, instruction-count clock: TCP, and HTTP requests with bodies of 1 KiB, over a veth pair\n\n", kernel
-			print "| configuration | Mbit/s | ratio | requests/s | ratio | requests/s, telling | ratio | frames | lost | start s | RSS MB |"
-			print "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+			print "| configuration | Mbit/s | ratio | requests/s | ratio | requests/s, telling | ratio | statement ns | datagram ns | frames | lost | start s | RSS MB |"
+			print "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 		}
 		$1 == "untraced" { base = $2; silent = $9; telling = $10 }
 		{
-			printf "| %s | %s | %.3f | %s | %.3f | %s | %.3f | %s | %s | %s | %s |\n", $1, $2, \
-				$2 / base, $9, $9 / silent, $10, $10 / telling, $4, $5, $6, $8
+			printf "| %s | %s | %.3f | %s | %.3f | %s | %.3f | %s | %s | %s | %s | %s | %s |\n", $1, $2, \
+				$2 / base, $9, $9 / silent, $10, $10 / telling, $11, $12, $4, $5, $6, $8
 		}' "$share/results"
 }
 
