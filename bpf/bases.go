@@ -55,7 +55,7 @@ func lookUp(mapFD int, offset uint32, symbol string) asm.Instructions {
 			asm.StoreMem(asm.RFP, int16(name+i), asm.R1, asm.DWord))
 	}
 	return append(code,
-		asm.StoreImm(asm.RFP, address, 0, asm.DWord),
+		asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, address, asm.R1, asm.DWord),
 		asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, name),
 		asm.Mov.Imm(asm.R2, int32(len(symbol)+1)),
 		asm.Mov.Imm(asm.R3, 0),

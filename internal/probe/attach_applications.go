@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/applications"
 )
@@ -38,7 +39,8 @@ func AttachApplication(program *ebpf.Program, p applications.Program) (link.Link
 // perf event: bpf.Load has loaded the program for the same one.
 func attachUprobe(executable *link.Executable, program *ebpf.Program, offset uint64) (link.Link, error) {
 	l, err := executable.UprobeMulti(nil, program, &link.UprobeMultiOptions{Addresses: []uint64{offset}})
-	if !errors.Is(err, ebpf.ErrNotSupported) {
+	// A kernel that does not know such links calls their kind an invalid argument.
+	if !errors.Is(err, ebpf.ErrNotSupported) && !errors.Is(err, unix.EINVAL) {
 		return l, err
 	}
 	// Address is an offset in the file, and Offset would be one from there.
