@@ -6,7 +6,7 @@
 #
 #   otel-kprobe-linux-amd64            the static binary
 #   otel-kprobe-VERSION-linux-amd64.tar.gz  with manual, completions, unit, manifests
-#   otel-kprobe_VERSION_amd64.deb
+#   otel-kprobe_VERSION-1_amd64.deb
 #   otel-kprobe.cdx.json               what is in the binary, as CycloneDX
 #   SHA256SUMS
 #
@@ -33,7 +33,7 @@ build() {
 	env -u MAKEFLAGS -u MAKELEVEL GOFLAGS=-buildvcs=true GOOS=linux GOARCH=amd64 make -s -C "$work/source" build
 }
 
-# Prints a manual page or change log as packages want it.
+# No name and no time in it.
 compress() { gzip -9 -n; }
 
 # Lays out what tarball and package have.
@@ -63,7 +63,7 @@ pack_deb() {
 	mkdir "$stage/man/gz"
 	for page in "$stage"/man/*.1; do compress <"$page" >"$stage/man/gz/$(basename "$page").gz"; done
 	compress >"$stage/debian/changelog.gz" <<-EOF
-		otel-kprobe (${version#v}) unstable; urgency=medium
+		otel-kprobe (${version#v}-1) unstable; urgency=medium
 
 		  * See https://github.com/otel-kprobe/otel-kprobe/releases.
 
@@ -83,12 +83,15 @@ c_library() {
 }
 
 write_sbom() {
-	"$cyclonedx" bin -json -licenses -noserial -version "$version" -output "$work/go.json" "$stage/otel-kprobe" >&2
+	# The build has all modules in Go's cache, where their licences are; our own module
+	# at this commit is nowhere, which it warns of.
+	GOPROXY=off "$cyclonedx" bin -json -licenses -noserial -version "$version" -output "$work/go.json" "$stage/otel-kprobe" >&2
 	{
 		c_library libpcap libpcap0.8-dev BSD-3-Clause
 		c_library glibc libc6-dev LGPL-2.1-or-later
 	} | jq -s --slurpfile bom "$work/go.json" --arg time "$(date -u -d "@$SOURCE_DATE_EPOCH" +%FT%TZ)" \
-		'. as $c | $bom[0] | .components += $c | .metadata.timestamp = $time' >"$out/otel-kprobe.cdx.json"
+		'. as $c | $bom[0] | .components += $c | .metadata.timestamp = $time |
+			.metadata.component.licenses = [{license: {id: "Apache-2.0"}}]' >"$out/otel-kprobe.cdx.json"
 }
 
 nfpm=$("$top/test/backends/build.sh" nfpm)
