@@ -85,7 +85,7 @@ c_library() {
 write_sbom() {
 	# The build has all modules in Go's cache, where their licences are; our own module
 	# at this commit is nowhere, which it warns of.
-	GOPROXY=off "$cyclonedx" bin -json -licenses -noserial -version "$version" -output "$work/go.json" "$stage/otel-kprobe" >&2
+	GOPROXY=off "$cyclonedx" bin -json -std -licenses -noserial -version "$version" -output "$work/go.json" "$stage/otel-kprobe" >&2
 	{
 		c_library libpcap libpcap0.8-dev BSD-3-Clause
 		c_library glibc libc6-dev LGPL-2.1-or-later
