@@ -83,15 +83,16 @@ c_library() {
 }
 
 write_sbom() {
-	# The build has all modules in Go's cache, where their licences are; our own module
-	# at this commit is nowhere, which it warns of.
+	# After the build all modules are in Go's cache, where their licences are found. Our
+	# own and the standard library are not, which it warns of: theirs are added below.
 	GOPROXY=off "$cyclonedx" bin -json -std -licenses -noserial -version "$version" -output "$work/go.json" "$stage/otel-kprobe" >&2
 	{
 		c_library libpcap libpcap0.8-dev BSD-3-Clause
 		c_library glibc libc6-dev LGPL-2.1-or-later
 	} | jq -s --slurpfile bom "$work/go.json" --arg time "$(date -u -d "@$SOURCE_DATE_EPOCH" +%FT%TZ)" \
 		'. as $c | $bom[0] | .components += $c | .metadata.timestamp = $time |
-			.metadata.component.licenses = [{license: {id: "Apache-2.0"}}]' >"$out/otel-kprobe.cdx.json"
+			.metadata.component.licenses = [{license: {id: "Apache-2.0"}}] |
+			(.components[] | select(.name == "std")).licenses = [{license: {id: "BSD-3-Clause"}}]' >"$out/otel-kprobe.cdx.json"
 }
 
 nfpm=$("$top/test/backends/build.sh" nfpm)
