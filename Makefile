@@ -61,6 +61,14 @@ lint: ## Run golangci-lint over all modules
 check-docs: build ## Hold the README's flags, targets and links to the program
 	test/docs.sh
 
+.PHONY: check-deploy
+check-deploy: build ## Hold deploy/ to the program, to systemd and Kubernetes, and inspect a release
+	test/deploy.sh
+
+.PHONY: release
+release: deps ## Build a release of the commit into out/release: binary, tarball, Debian package, SBOM, checksums
+	deploy/release.sh
+
 .PHONY: test-kernels
 test-kernels: build vm-images ## Scenarios on real kernels (KERNELS="6.12" for one)
 	test/kernels.sh $(KERNELS)

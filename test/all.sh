@@ -15,5 +15,6 @@ part check-generate
 part test-unit
 part lint
 part check-docs
+part check-deploy
 part test-kernels
 part test-e2e

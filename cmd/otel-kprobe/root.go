@@ -34,7 +34,6 @@ func newRoot(sys system, logger *slog.Logger) *cobra.Command {
 		Args:                       cobra.ArbitraryArgs,
 		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return refuseEmpty(cmd) },
 		SuggestionsMinimumDistance: 2,
-		CompletionOptions:          cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				_ = showHelp(cmd) // to stdout, which has nowhere to report to
@@ -46,6 +45,7 @@ func newRoot(sys system, logger *slog.Logger) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.SetVersionTemplate("otel-kprobe {{.Version}}\n")
 	root.SetHelpCommand(newHelp())
+	root.AddCommand(newCompletion(sys))
 	root.AddCommand(
 		newPackets(sys, logger),
 		newBlock(sys, logger),

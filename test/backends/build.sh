@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the back-ends of the end-to-end tests, and the linter, from Go modules
-# alone, once, and prints the path of each binary on standard output.
+# Builds the back-ends of the end-to-end tests, the linter and what packs a release,
+# from Go modules alone, once, and prints the path of each binary on standard output.
 #
-#   build.sh collector|jaeger|golangci-lint|all
+#   build.sh collector|jaeger|golangci-lint|nfpm|cyclonedx-gomod|all
 #
 # Binaries live in ${OTEL_KPROBE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-kprobe}/bin,
 # outside the work tree, because each takes minutes to build. Their names hold
@@ -16,6 +16,8 @@ set -euo pipefail
 readonly COLLECTOR_VERSION=0.159.0
 readonly JAEGER_VERSION=1.62.0
 readonly GOLANGCI_LINT_VERSION=2.15.0
+readonly NFPM_VERSION=2.43.4
+readonly CYCLONEDX_GOMOD_VERSION=1.10.0
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 readonly here
@@ -41,7 +43,9 @@ path_of() {
     jaeger) echo "$bin/jaeger-all-in-one-$JAEGER_VERSION" ;;
     # A linter built by an older Go refuses modules that ask for a newer one.
     golangci-lint) echo "$bin/golangci-lint-$GOLANGCI_LINT_VERSION-$(go env GOVERSION)" ;;
-    *) die "unknown tool '$1': give collector, jaeger, golangci-lint or all" ;;
+    nfpm) echo "$bin/nfpm-$NFPM_VERSION" ;;
+    cyclonedx-gomod) echo "$bin/cyclonedx-gomod-$CYCLONEDX_GOMOD_VERSION" ;;
+    *) die "unknown tool '$1': give collector, jaeger, golangci-lint, nfpm, cyclonedx-gomod or all" ;;
   esac
 }
 
@@ -74,6 +78,16 @@ build_golangci_lint() {
   mv -- "$work/gobin/golangci-lint" "$work/result"
 }
 
+build_nfpm() {
+  go install "github.com/goreleaser/nfpm/v2/cmd/nfpm@v$NFPM_VERSION"
+  mv -- "$work/gobin/nfpm" "$work/result"
+}
+
+build_cyclonedx_gomod() {
+  go install "github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v$CYCLONEDX_GOMOD_VERSION"
+  mv -- "$work/gobin/cyclonedx-gomod" "$work/result"
+}
+
 # provide TOOL builds TOOL when it is absent and prints its path. One lock for
 # all tools: two of these builds at once exhaust a small machine.
 provide() {
@@ -102,7 +116,7 @@ provide() {
 }
 
 main() {
-  [[ $# -eq 1 ]] || die "usage: build.sh collector|jaeger|golangci-lint|all"
+  [[ $# -eq 1 ]] || die "usage: build.sh collector|jaeger|golangci-lint|nfpm|cyclonedx-gomod|all"
   command -v go >/dev/null || die "go is not on PATH: install the Go version that go.mod names"
   trap remove_work EXIT
   # GOVERSION, part of the linter's name, is the one of the directory's module.
@@ -111,7 +125,7 @@ main() {
   # the caller is theirs.
   export GOWORK=off GOFLAGS="-p=${OTEL_KPROBE_BUILD_JOBS:-1} -buildvcs=false" CGO_ENABLED=0
   local tool tools=("$1")
-  [[ $1 != all ]] || tools=(collector jaeger golangci-lint)
+  [[ $1 != all ]] || tools=(collector jaeger golangci-lint nfpm cyclonedx-gomod)
   for tool in "${tools[@]}"; do path_of "$tool" >/dev/null; done
   for tool in "${tools[@]}"; do provide "$tool"; done
 }

@@ -106,7 +106,18 @@ func launch(t *testing.T, args ...string) *tracer {
 // argument is the directory.
 func launchCommand(t *testing.T, name string, args ...string) *tracer {
 	t.Helper()
+	return launchAs(t, &syscall.SysProcAttr{}, name, args...)
+}
+
+// launchAs is launchCommand with another user, or other rights.
+func launchAs(t *testing.T, who *syscall.SysProcAttr, name string, args ...string) *tracer {
+	t.Helper()
 	tr := &tracer{dir: t.TempDir(), exited: make(chan struct{})}
+	if user := who.Credential; user != nil {
+		if err := os.Chown(tr.dir, int(user.Uid), int(user.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	all := []string{
 		name, "--ready-file", filepath.Join(tr.dir, "ready"),
 		"--summary-file", filepath.Join(tr.dir, "summary.json"),
@@ -118,7 +129,7 @@ func launchCommand(t *testing.T, name string, args ...string) *tracer {
 		all = append(all, strings.ReplaceAll(a, "DIR", tr.dir))
 	}
 	tr.cmd = exec.Command(program(), all...)
-	tr.cmd.Stdout, tr.cmd.Stderr = &tr.stdout, &tr.stderr
+	tr.cmd.Stdout, tr.cmd.Stderr, tr.cmd.SysProcAttr = &tr.stdout, &tr.stderr, who
 	if err := tr.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
