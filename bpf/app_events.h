@@ -120,6 +120,28 @@ __noinline int tell_user(u64 sock, u64 journey, u64 skb, u32 what, u32 by_thread
 }
 
 /*
+ * Which of a socket's writes is the last one whose sequence number, or by_ack what it
+ * had received by then, is below a limit: its number and 1; 0, none. Counted without
+ * branches, which the verifier would all follow.
+ */
+__noinline int last_write(u64 sock, u32 limit, u32 by_ack)
+{
+	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
+	u32 i, before = 0, first;
+
+	if (!known)
+		return 0;
+	for (i = 0; i < WRITES_PER_SOCKET; i++) {
+		struct socket_write *write = &known->last[i];
+		u32 value = *(u32 *)((u8 *)&write->seq + (by_ack ? sizeof(u32) : 0)); /* seq, or ack behind it */
+
+		before += (value - limit) >> 31 & (u32)(-write->at_mono_ns >> 63);
+	}
+	first = known->count < WRITES_PER_SOCKET ? 0 : known->count - WRITES_PER_SOCKET;
+	return before ? first + before : 0;
+}
+
+/*
  * A socket acknowledges what came before ack, without data. Of a client that is the
  * answer to what it wrote last before that came, whichever span it is in by now. Of
  * what else only servers' sockets that belong to a span are known to be of it.
@@ -127,50 +149,39 @@ __noinline int tell_user(u64 sock, u64 journey, u64 skb, u32 what, u32 by_thread
 __noinline int tell_acknowledgement(u64 sock, u64 journey, u64 skb, u32 ack)
 {
 	struct socket_writes *known = applications_seen ? bpf_map_lookup_elem(&writes, &sock) : 0;
-	const struct told_context *told;
-	u32 i, before = 0, used = 0;
-	struct socket_write *write;
+	const struct told_context *told = 0;
+	u32 number;
 
-	if (!applications_seen)
-		return 0;
-	if (!known) { /* the end of a handshake */
-		told = socket_context(sock, 0);
-		return told ? tell_span(told, journey, skb, APP_SENDS) : 0;
+	if (known) {
+		number = last_write(sock, ack, 1);
+		if (number)
+			told = &known->last[(number - 1) & (WRITES_PER_SOCKET - 1)].told;
+		if (!told || told->side != SIDE_ASKS) {
+			told = receiving_context(sock);
+			if (told && told->side != SIDE_ANSWERS)
+				told = 0;
+		}
+	} else if (applications_seen) {
+		told = socket_context(sock, 0); /* the end of a handshake */
 	}
-	for (i = 0; i < WRITES_PER_SOCKET; i++) {
-		u32 is_used = -known->last[i].at_mono_ns >> 63;
-
-		used += is_used;
-		before += (known->last[i].ack - ack) >> 31 & is_used;
-	}
-	if (before) {
-		write = &known->last[(known->count - used + before - 1) & (WRITES_PER_SOCKET - 1)];
-		if (write->told.side == SIDE_ASKS)
-			return tell_span(&write->told, journey, skb, APP_SENDS);
-	}
-	told = receiving_context(sock);
-	return told && told->side == SIDE_ANSWERS ? tell_span(told, journey, skb, APP_SENDS) : 0;
+	return told ? tell_span(told, journey, skb, APP_SENDS) : 0;
 }
 
 /*
  * Tells the writes that sequence numbers from begin to end come from: from the last one
- * on that began no later. Counted without branches, which the verifier would all follow.
+ * on that began no later.
  */
 __noinline int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end)
 {
 	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
-	u32 i, used = 0, before = 0, number;
+	u32 i, number = last_write(sock, begin + 1, 0);
 
 	if (!known)
 		return 0;
-	for (i = 0; i < WRITES_PER_SOCKET; i++) {
-		struct socket_write *write = &known->last[i];
-		u32 is_used = -write->at_mono_ns >> 63;
-
-		used += is_used;
-		before += (write->seq - begin - 1) >> 31 & is_used;
-	}
-	number = known->count - used + (before ? before - 1 : 0);
+	if (number)
+		number--;
+	else if (known->count > WRITES_PER_SOCKET)
+		number = known->count - WRITES_PER_SOCKET;
 	for (i = 0; i < MAX_APP_WRITES && (s32)(known->count - number) > 0; i++, number++) {
 		struct socket_write *write = &known->last[number & (WRITES_PER_SOCKET - 1)];
 		struct socket_write *next = &known->last[(number + 1) & (WRITES_PER_SOCKET - 1)];
