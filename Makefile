@@ -18,7 +18,10 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .PHONY: build
-build: deps ## Build the static binary bin/otel-kprobe
+build: deps binary ## Build the static binary bin/otel-kprobe
+
+.PHONY: binary
+binary: ## The same, where gcc, libc6-dev and libpcap-dev are installed
 	CGO_ENABLED=1 $(GO) build -trimpath $(STATIC) -o $(BINARY) ./cmd/otel-kprobe
 
 .PHONY: demo-app
@@ -63,9 +66,9 @@ test-kernels: build vm-images ## Scenarios on real kernels (KERNELS="6.12" for o
 	test/kernels.sh $(KERNELS)
 
 .PHONY: test-e2e
-test-e2e: build vm-images ## Spans from a VM read back from a real Collector and Jaeger
+test-e2e: build vm-images ## Spans from a VM read back from a real Collector and Jaeger; the stack of docker-compose.yaml
 	test/backends/build.sh all
-	OTEL_KPROBE_BIN=$(CURDIR)/$(BINARY) $(GO) -C test test -count=1 -timeout 30m ./e2e
+	OTEL_KPROBE_BIN=$(CURDIR)/$(BINARY) $(GO) -C test test -count=1 -timeout 30m ./e2e ./stack
 
 .PHONY: bench
 bench: ## Cost of a span from record to OTLP, beside the SDK's way

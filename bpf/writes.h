@@ -16,7 +16,11 @@
 #define MAX_WRITING_SOCKETS 8192
 #define WRITES_PER_SOCKET 16 /* a power of two */
 
-/* A program writes to a socket. Its bytes end where the next write's begin. */
+/*
+ * A program writes to a socket. Its bytes end where the next write's begin. An older
+ * write of the same span that had to make room is joined to it: at_mono_ns then is the
+ * later time.
+ */
 struct socket_write {
 	u64 at_mono_ns;
 	u32 seq; /* of its first byte */
@@ -46,7 +50,7 @@ int socket_written(struct pt_regs *ctx)
 {
 	u64 sock = PT_REGS_PARM1(ctx);
 	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
-	struct socket_write *write;
+	struct socket_write *write, *next;
 	struct told_context *told;
 
 	if (!known) {
@@ -56,6 +60,11 @@ int socket_written(struct pt_regs *ctx)
 			return 0;
 	}
 	write = &known->last[known->count & (WRITES_PER_SOCKET - 1)];
+	next = &known->last[(known->count + 1) & (WRITES_PER_SOCKET - 1)];
+	if (write->at_mono_ns && *(u64 *)next->told.app.span_id == *(u64 *)write->told.app.span_id) {
+		next->seq = write->seq;
+		next->ack = write->ack;
+	}
 	write->at_mono_ns = bpf_ktime_get_ns();
 	write->seq = read_u32(sock + bpf_core_field_offset(struct tcp_sock, write_seq));
 	write->ack = read_u32(sock + bpf_core_field_offset(struct tcp_sock, rcv_nxt));

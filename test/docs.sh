@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Holds the documents to the program and to the files:
 #   - every flag that README.md names exists in some command's --help, and every
-#     flag of packets, block, functions and replay is named in README.md
+#     flag of packets, block, run, functions and replay is named in README.md
 #   - every command, make target and exit status in README.md exists
 #   - every relative link of README.md and docs/*.md leads to a file, and every
 #     #fragment to a heading
@@ -24,7 +24,7 @@ if [[ ! -x $binary ]]; then
 	go build -o "$binary" ./cmd/otel-kprobe
 fi
 
-commands=(packets block check functions replay)
+commands=(packets block run check functions replay)
 declare -A help
 for command in "${commands[@]}"; do
 	help[$command]=$("$binary" "$command" --help)

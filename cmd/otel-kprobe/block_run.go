@@ -50,23 +50,37 @@ type blockRun struct {
 // all the devices have gone.
 func runBlock(ctx context.Context, s blockSettings, sys system, logger *slog.Logger) error {
 	r := &blockRun{
-		session:  session{run: s.run, output: s.output, sys: sys, logger: logger},
+		session:  session{run: s.run, output: s.outputs(), sys: sys, logger: logger},
 		settings: s,
 	}
-	if s.histogramOnly {
-		r.output.console, r.output.noSpans = false, true
+	if err := r.begin(ctx); err != nil {
+		return err
 	}
-	if err := r.start(ctx); err != nil {
-		r.abort()
-		return interrupted(ctx, err)
-	}
-	r.accompany()
-	fmt.Fprintln(sys.stderr, export.ListeningBlock(s.deviceNames, r.kernel.attachment.Attached(), r.kernel.took))
 	err := announce(s.run.readyFile)
 	if err == nil {
 		err = r.follow(ctx)
 	}
 	return r.finish(err)
+}
+
+// outputs are the outputs that there is something for.
+func (s *blockSettings) outputs() outputSettings {
+	output := s.output
+	if s.histogramOnly {
+		output.console, output.noSpans = false, true
+	}
+	return output
+}
+
+// begin attaches and says so. On error nothing stays behind.
+func (r *blockRun) begin(ctx context.Context) error {
+	if err := r.start(ctx); err != nil {
+		r.abort()
+		return interrupted(ctx, err)
+	}
+	r.accompany()
+	fmt.Fprintln(r.sys.stderr, export.ListeningBlock(r.settings.deviceNames, r.kernel.attachment.Attached(), r.kernel.took))
+	return nil
 }
 
 // start opens the outputs, attaches and puts the parts together.
@@ -124,7 +138,11 @@ func (r *blockRun) openMetrics(ctx context.Context) (err error) {
 	if r.out.client == nil {
 		return nil
 	}
+	if r.shared != nil && r.shared.metrics == nil {
+		return nil
+	}
 	r.metrics, err = newLatencyMetrics(ctx, latencyMetricsOptions{
+		shared:   r.sharedMetrics(),
 		endpoint: r.output.endpoint,
 		getenv:   r.sys.getenv,
 		// What is wrong with the environment has been said for the spans.
@@ -178,6 +196,9 @@ func (r *blockRun) look() error {
 	}
 	if r.looks.due(now) && r.devicesGone() {
 		return fmt.Errorf("follow %s: removed while it was traced: %w", strings.Join(r.settings.deviceNames, ", "), errDevicesGone)
+	}
+	if r.shared != nil {
+		return r.shared.beside()
 	}
 	return nil
 }

@@ -51,6 +51,11 @@ func report(stderr io.Writer, err error) int {
 	}
 	// There is nowhere to tell that stderr can't be written.
 	fmt.Fprintf(stderr, "otel-kprobe: %s\n", oneLine(err.Error()))
+	return statusOf(err)
+}
+
+// statusOf is the exit status that an error asks for.
+func statusOf(err error) int {
 	var status *statusError
 	if errors.As(err, &status) {
 		return status.status

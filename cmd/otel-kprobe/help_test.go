@@ -8,7 +8,7 @@ import (
 )
 
 func TestHelp(t *testing.T) {
-	for _, name := range []string{"", "packets", "block", "check", "functions", "replay", "help"} {
+	for _, name := range []string{"", "packets", "block", "run", "check", "functions", "replay", "help"} {
 		t.Run("otel-kprobe "+name, func(t *testing.T) {
 			got := command(t, append(strings.Fields(name), "--help")...)
 			if got.Status != exitOK || got.Stderr != "" {
@@ -20,7 +20,7 @@ func TestHelp(t *testing.T) {
 }
 
 func TestHelpOfACommand(t *testing.T) {
-	for _, name := range []string{"packets", "block", "replay"} {
+	for _, name := range []string{"packets", "block", "run", "replay"} {
 		if diff := cmp.Diff(command(t, name, "--help"), command(t, "help", name)); diff != "" {
 			t.Errorf("help %s is not %s --help: %s", name, name, diff)
 		}

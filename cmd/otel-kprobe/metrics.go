@@ -44,7 +44,8 @@ type latencyExemplar struct {
 
 // latencyMetricsOptions say what latencyMetrics are made of.
 type latencyMetricsOptions struct {
-	endpoint string // a URL, "" when the environment decides
+	shared   *metricsClient // is not closed; nil: one of their own is made
+	endpoint string         // a URL, "" when the environment decides
 	getenv   func(string) string
 	dial     dialer             // nil: the usual one
 	resource *resource.Resource // of sdkResource
@@ -55,7 +56,8 @@ type latencyMetricsOptions struct {
 // latencyMetrics send latency histograms as OpenTelemetry metrics. Those that
 // are nil send nothing. Methods may be called concurrently.
 type latencyMetrics struct {
-	exporter *otlpmetricgrpc.Exporter
+	*metricsClient
+	own      bool // the client is closed with them
 	resource *resource.Resource
 	logger   *slog.Logger
 	start    time.Time
@@ -71,6 +73,27 @@ type latencyMetrics struct {
 // connects at the first send. Errors are the user's to mend. newOTLPClient comes
 // first: what the exporter says of variables goes the way that it has set.
 func newLatencyMetrics(ctx context.Context, o latencyMetricsOptions) (*latencyMetrics, error) {
+	client := o.shared
+	if client == nil {
+		var err error
+		if client, err = newMetricsClient(ctx, o); err != nil || client == nil {
+			return nil, err
+		}
+	}
+	return &latencyMetrics{
+		metricsClient: client, own: o.shared == nil,
+		resource: o.resource, logger: o.logger.With("endpoint", client.target), start: o.started,
+	}, nil
+}
+
+// metricsClient sends metrics. keepMetricsAnswer notes what the receiver says.
+type metricsClient struct {
+	exporter *otlpmetricgrpc.Exporter
+	target   string // what messages call the endpoint
+}
+
+// newMetricsClient makes a metricsClient, nil when there are to be no metrics.
+func newMetricsClient(ctx context.Context, o latencyMetricsOptions) (*metricsClient, error) {
 	wanted, err := metricsWanted(o.endpoint, o.getenv, o.logger)
 	if err != nil || !wanted {
 		return nil, usageError(err)
@@ -89,9 +112,7 @@ func newLatencyMetrics(ctx context.Context, o latencyMetricsOptions) (*latencyMe
 	if err != nil {
 		return nil, usageErrorf("connect to the OTLP endpoint %s: %w", target, err)
 	}
-	return &latencyMetrics{
-		exporter: exporter, resource: o.resource, logger: o.logger.With("endpoint", target), start: o.started,
-	}, nil
+	return &metricsClient{exporter, target}, nil
 }
 
 // metricsWanted decides whether metrics are sent where spans are.
@@ -225,10 +246,14 @@ func (m *latencyMetrics) failedSends() uint64 {
 
 // close ends the connection.
 func (m *latencyMetrics) close(ctx context.Context) error {
-	if m == nil {
+	if m == nil || !m.own {
 		return nil
 	}
-	err := m.exporter.Shutdown(ctx)
+	return m.metricsClient.close(ctx)
+}
+
+func (c *metricsClient) close(ctx context.Context) error {
+	err := c.exporter.Shutdown(ctx)
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("close the connection to the OTLP endpoint: %w", err)
 	}

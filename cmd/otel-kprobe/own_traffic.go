@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,7 +34,7 @@ type ownTraffic struct {
 	now    func() time.Time
 
 	mu     sync.Mutex
-	table  flowTable // nil before the programs are loaded and after they are closed
+	tables []flowTable // of the programs that are loaded
 	open   map[flow]struct{}
 	closed map[flow]time.Time // when
 }
@@ -53,17 +54,17 @@ func newOwnTraffic(logger *slog.Logger) *ownTraffic {
 func (o *ownTraffic) excludeIn(table flowTable) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.table = table
+	o.tables = append(o.tables, table)
 	for f := range o.open {
-		o.tell(f)
+		o.tell(table, f)
 	}
 }
 
-// forget is called before the table is closed.
-func (o *ownTraffic) forget() {
+// forget is called before the table is closed. Another one changes nothing.
+func (o *ownTraffic) forget(table flowTable) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.table = nil
+	o.tables = slices.DeleteFunc(o.tables, func(known flowTable) bool { return known == table })
 }
 
 // dial is a dialer.
@@ -199,7 +200,9 @@ func (o *ownTraffic) exclude(f flow) {
 	}
 	if _, known := o.open[f]; !known {
 		o.open[f] = struct{}{}
-		o.tell(f)
+		for _, table := range o.tables {
+			o.tell(table, f)
+		}
 	}
 }
 
@@ -214,21 +217,17 @@ func (o *ownTraffic) finished(flows ...flow) {
 }
 
 // tell needs o.mu.
-func (o *ownTraffic) tell(f flow) {
-	if o.table == nil {
-		return
-	}
-	if err := o.table.ExcludeFlow(f.local, f.remote); err != nil {
+func (o *ownTraffic) tell(table flowTable, f flow) {
+	if err := table.ExcludeFlow(f.local, f.remote); err != nil {
 		o.logger.Warn("our own OTLP connection will be traced", "error", err)
 	}
 }
 
 // takeBack needs o.mu.
 func (o *ownTraffic) takeBack(f flow) {
-	if o.table == nil {
-		return
-	}
-	if err := o.table.IncludeFlow(f.local, f.remote); err != nil {
-		o.logger.Warn("packets of a connection that was ours will not be traced", "error", err)
+	for _, table := range o.tables {
+		if err := table.IncludeFlow(f.local, f.remote); err != nil {
+			o.logger.Warn("packets of a connection that was ours will not be traced", "error", err)
+		}
 	}
 }

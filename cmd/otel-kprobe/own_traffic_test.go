@@ -113,7 +113,7 @@ func TestOwnTrafficBeforeAndAfter(t *testing.T) {
 	if len(table.flows) != 1 {
 		t.Errorf("flows %v", table.flows)
 	}
-	o.forget()
+	o.forget(table)
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}

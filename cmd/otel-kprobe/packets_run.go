@@ -32,21 +32,29 @@ func runPackets(ctx context.Context, s packetsSettings, sys system, logger *slog
 		settings: s,
 		own:      own,
 	}
-	if err := r.start(ctx); err != nil {
-		r.abort()
-		return interrupted(ctx, err)
-	}
-	r.accompany()
-	r.programs.accompany(r.clock.MonoNs)
-	fmt.Fprintln(sys.stderr, export.Listening(r.kernel.attachment.Attached, r.kernel.skipped, r.kernel.took))
-	if r.programs != nil {
-		fmt.Fprintln(sys.stderr, r.programs)
+	if err := r.begin(ctx); err != nil {
+		return err
 	}
 	err := announce(s.run.readyFile)
 	if err == nil {
 		err = r.trace(ctx)
 	}
 	return r.finish(err)
+}
+
+// begin attaches and says so. On error nothing stays behind.
+func (r *packetsRun) begin(ctx context.Context) error {
+	if err := r.start(ctx); err != nil {
+		r.abort()
+		return interrupted(ctx, err)
+	}
+	r.accompany()
+	r.programs.accompany(r.clock.MonoNs)
+	fmt.Fprintln(r.sys.stderr, export.Listening(r.kernel.attachment.Attached, r.kernel.skipped, r.kernel.took))
+	if r.programs != nil {
+		fmt.Fprintln(r.sys.stderr, r.programs)
+	}
+	return nil
 }
 
 // start opens the outputs, attaches and puts the parts together.
@@ -83,6 +91,9 @@ func (r *packetsRun) start(ctx context.Context) (err error) {
 		return err
 	}
 	r.capture.objects = r.kernel.objects
+	if r.shared != nil {
+		r.capture.look = r.shared.beside
+	}
 	return nil
 }
 
@@ -103,8 +114,8 @@ func (r *packetsRun) abort() {
 		_ = r.kernel.attachment.Close()
 	}
 	r.session.abort()
-	r.own.forget()
 	if r.kernel != nil {
+		r.own.forget(r.kernel.objects)
 		_ = r.kernel.objects.Close()
 	}
 }
@@ -123,7 +134,7 @@ func (r *packetsRun) finish(err error) error {
 	summary := r.summary(live, tracked, missed)
 	r.applications.summarize(&summary)
 	return r.close(&summary, func() error {
-		r.own.forget()
+		r.own.forget(r.kernel.objects)
 		return r.kernel.objects.Close()
 	}, err, drained)
 }

@@ -39,6 +39,8 @@ type pipeline struct {
 	waits     uint64 // spans among them
 	summed    uint64 // spans among them that are summaries
 	copied    uint64 // spans among them that are copies of others
+	shift     shift
+	handed    handedOver
 	frames    uint64
 	came      uint64 // records of requests and bios
 	damaged   uint64 // records that could not be decoded
@@ -119,6 +121,10 @@ func newPipeline(o pipelineOptions) *pipeline {
 
 // emit exports one finished journey.
 func (p *pipeline) emit(j *journey.Journey) {
+	if !p.shift.has(j.StartMonoNs()) {
+		p.handed.add(j)
+		return
+	}
 	if p.reached() {
 		return
 	}

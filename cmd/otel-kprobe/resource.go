@@ -30,6 +30,8 @@ type host struct {
 	id      string // /etc/machine-id, "" where there is none, as in many containers
 	arch    string // as in GOARCH, whose names are those of host.arch
 	release string // of the kernel
+	// named is what a configuration says of the resource; it wins over the environment.
+	named []attribute.KeyValue
 }
 
 // thisHost describes the machine that we run on.
@@ -82,7 +84,7 @@ func newResource(ctx context.Context, h host, instance string, logger *slog.Logg
 
 // sdkResource says what makes the spans and metrics: this program for that
 // host, and what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say, which comes
-// first.
+// first but for what a configuration names.
 func sdkResource(ctx context.Context, h host, instance string, logger *slog.Logger) *resource.Resource {
 	described := resource.NewSchemaless(append(
 		h.attributes(),
@@ -96,6 +98,9 @@ func sdkResource(ctx context.Context, h host, instance string, logger *slog.Logg
 	}
 	if merged, err := resource.Merge(described, environment); err == nil {
 		described = merged // neither has a schema that the other could contradict
+	}
+	if merged, err := resource.Merge(described, resource.NewSchemaless(h.named...)); err == nil {
+		described = merged
 	}
 	return resource.NewWithAttributes(semconv.SchemaURL, described.Attributes()...)
 }

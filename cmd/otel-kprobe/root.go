@@ -49,6 +49,7 @@ func newRoot(sys system, logger *slog.Logger) *cobra.Command {
 	root.AddCommand(
 		newPackets(sys, logger),
 		newBlock(sys, logger),
+		newRun(sys, logger),
 		newCheck(sys),
 		newFunctions(sys),
 		newReplay(sys, logger),

@@ -31,7 +31,8 @@ type session struct {
 	output outputSettings
 	sys    system
 	logger *slog.Logger
-	dial   dialer // of the OTLP endpoint; nil: the usual one
+	dial   dialer  // of the OTLP endpoint; nil: the usual one
+	shared *shared // with other sessions of this process; nil: there are none
 
 	host        host
 	instance    string // service.instance.id
@@ -54,6 +55,9 @@ type session struct {
 
 // open names the run and opens what the flags name, before anything is attached.
 func (s *session) open(ctx context.Context) (err error) {
+	if s.shared != nil {
+		return s.join()
+	}
 	if s.host, err = thisHost(); err != nil {
 		return err
 	}
@@ -129,7 +133,7 @@ func (s *session) abort() {
 	if s.reader != nil {
 		_ = s.reader.Close()
 	}
-	if s.out != nil {
+	if s.out != nil && s.shared == nil {
 		s.out.discard()
 	}
 	s.claims.abandon()
@@ -145,7 +149,7 @@ func (s *session) accompany() {
 			s.logger.Warn("wall-clock times may be off after a clock step", "error", err)
 		}
 	})
-	if s.out.client != nil {
+	if s.out.client != nil && s.shared == nil {
 		s.background.Go(func() {
 			if s.dial != nil {
 				warnProxy(s.out.target, s.logger)
@@ -183,8 +187,10 @@ func (s *session) drain(detach func() error) error {
 // recording and tells what the run came to. errs are what went wrong before;
 // release gives the kernel side back.
 func (s *session) close(summary *export.Summary, release func() error, errs ...error) error {
-	s.stop()
-	s.background.Wait()
+	s.halt()
+	if s.shared != nil {
+		return s.leave(summary, release, errs)
+	}
 	errs = append(errs, closeRecorder(s.capture.recorder, s.recordFile, summary.KernelLost))
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()

@@ -29,6 +29,14 @@ func (r *packetsRun) stillTracked() (live int64, tracked int) {
 // summary says what the kernel side and the tracker came to. missed are the
 // hits that the kernel's links left out.
 func (r *packetsRun) summary(live int64, tracked int, missed uint64) export.Summary {
+	s := r.counted(missed)
+	s.Tracked = uint64(max(tracked, int(live)))
+	s.KernelLost["returns_lost"] += r.unreturned()
+	return s
+}
+
+// counted is the summary so far: what is under way is no loss yet.
+func (r *packetsRun) counted(missed uint64) export.Summary {
 	counters, err := r.kernel.objects.Counters()
 	if err != nil {
 		r.logger.Warn("the summary lacks the kernel's counters", "error", err)
@@ -39,7 +47,6 @@ func (r *packetsRun) summary(live int64, tracked int, missed uint64) export.Summ
 	s.Backend = string(r.kernel.backend)
 	s.AttachNs = uint64(r.kernel.took)
 	s.Submitted = counters.SubmittedFrames
-	s.Tracked = uint64(max(tracked, int(live)))
 	s.KernelLost = r.kernelLost(counters, missed)
 	return s
 }
@@ -50,14 +57,6 @@ func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string
 	if err != nil {
 		r.logger.Warn("the summary lacks the probes that recursion left out", "error", err)
 	}
-	open, err := r.kernel.objects.OpenSlots()
-	if err != nil {
-		r.logger.Warn("the summary lacks the calls that had not returned", "error", err)
-	}
-	openRuns, err := r.programs.open()
-	if err != nil {
-		r.logger.Warn("the summary lacks the runs of BPF programs that had not returned", "error", err)
-	}
 	return map[string]uint64{
 		"ring_full_extras": counters.RingFullExtras,
 		"ring_full_frames": counters.RingFullFrames,
@@ -66,11 +65,24 @@ func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string
 		"ring_full_ends":   counters.RingFullEnds,
 		"tracked_full":     counters.TrackedFull,
 		"slots_full":       counters.SlotsFull,
-		"returns_lost":     counters.ReturnsLost + open + openRuns,
+		"returns_lost":     counters.ReturnsLost,
 		"recursion_missed": misses + missed,
 		damagedRecords:     r.pipeline.damaged,
 		"evicted_skbs":     r.capture.evicted,
 	}
+}
+
+// unreturned counts the calls that had not returned when all was detached.
+func (r *packetsRun) unreturned() uint64 {
+	open, err := r.kernel.objects.OpenSlots()
+	if err != nil {
+		r.logger.Warn("the summary lacks the calls that had not returned", "error", err)
+	}
+	openRuns, err := r.programs.open()
+	if err != nil {
+		r.logger.Warn("the summary lacks the runs of BPF programs that had not returned", "error", err)
+	}
+	return open + openRuns
 }
 
 // summary says what went through the pipeline.
@@ -91,6 +103,9 @@ func (p *pipeline) summary() export.Summary {
 		Block:        p.came > 0,
 		Requests:     p.came,
 		BlockTracker: export.NewBlockTrackerSummary(p.blocks.Stats()),
+
+		HandedOver:       p.handed.journeys,
+		FramesHandedOver: p.handed.frames,
 	}
 	if p.connections != nil {
 		s.Wire = export.NewWireSummary(p.connections.Counters())
@@ -99,6 +114,7 @@ func (p *pipeline) summary() export.Summary {
 		stats := p.summaries.Stats()
 		s.SummariesLeftOut, s.CopiesLeftOut = stats.WireLeftOut, stats.CopiesLeftOut
 	}
+	s.Tracker.Unfinished -= p.handed.unfinished // another set of programs finishes them
 	return s
 }
 

@@ -19,8 +19,8 @@ type request struct {
 	journey  uint64 // of the packet that it began with
 	atMonoNs uint64 // when that was noted
 	begin    uint32
-	end      uint32 // not included; nothing when open
-	ack      uint32 // what it acknowledges: bytes of its answer have this number or a later one
+	end      uint32          // not included; nothing when open
+	ack      uint32          // what it acknowledges: bytes of its answer have this number or a later one
 	open     bool            // where it ends is not known: with the next one
 	source   event.AppSource // 0: without a span
 	flags    event.AppFlags

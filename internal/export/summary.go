@@ -29,6 +29,10 @@ type Summary struct {
 	PassedOver       uint64 `json:"traces_passed_over,omitempty"`
 	WirePassedOver   uint64 `json:"traces_passed_over_of_wire,omitempty"`
 	FramesPassedOver uint64 `json:"frames_passed_over,omitempty"`
+	// HandedOver counts journeys that another set of programs follows, since the filter
+	// changed, FramesHandedOver their frames.
+	HandedOver       uint64 `json:"journeys_handed_over,omitempty"`
+	FramesHandedOver uint64 `json:"frames_handed_over,omitempty"`
 	Waits            uint64 `json:"waits"`                  // spans among them that are a packet's wait: of no frame, and no root
 	Summed           uint64 `json:"summaries,omitempty"`    // spans among them that summarize what an application's span caused
 	Copied           uint64 `json:"copied_spans,omitempty"` // spans among them that are copies of others, in an application's trace; a console gets none

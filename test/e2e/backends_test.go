@@ -54,7 +54,7 @@ func startStack(t *testing.T) *stack {
 			t.Error(err)
 		}
 	})
-	collector, err := StartCollector(ctx, dir, jaeger.OTLP)
+	collector, err := StartCollector(ctx, dir, CollectorOptions{Jaeger: jaeger.OTLP})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +275,7 @@ func plain(attributes []attribute.KeyValue) map[string]any {
 }
 
 // TestShippedConfigIsValid lets the Collector check collector-config.yaml as users
-// get it.
+// get it, alone and with what profile tempo adds.
 func TestShippedConfigIsValid(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), buildTimeout)
 	defer cancel()
@@ -283,12 +283,14 @@ func TestShippedConfigIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, err := shippedConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(ctx, bin, "validate", "--config", config).CombinedOutput(); err != nil {
-		t.Errorf("otelcol validate --config %s: %v\n%s", config, err, out)
+	for _, o := range []CollectorOptions{{}, {Sampling: true}} {
+		configs, err := shippedConfigs(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.CommandContext(ctx, bin, append([]string{"validate"}, configs...)...).CombinedOutput(); err != nil {
+			t.Errorf("otelcol validate %v: %v\n%s", configs, err, out)
+		}
 	}
 }
 

@@ -45,7 +45,7 @@ func TestHTTPProxy(t *testing.T) {
 	run := httpRun{requests: 100, concurrency: 4, maxBytes: 300_000, target: address}
 	startProxy(t, address, net.JoinHostPort(rightIP, strconv.Itoa(portHTTP)))
 	_, v, packets := run.tracePackets(t)
-	checkRight(t, v)
+	checkRight(t, &run, v)
 	checkRecall(t, v)
 	checkSources(t, packets, "payload")
 }

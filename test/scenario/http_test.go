@@ -26,7 +26,7 @@ func TestHTTP(t *testing.T) {
 		run := httpRequests()
 		run.clientHelper, run.server.Helper = true, true
 		_, v, packets := run.tracePackets(t, "--no-payload")
-		checkRight(t, v)
+		checkRight(t, &run, v)
 		checkRecall(t, v)
 		checkSources(t, packets, "helper")
 	})
@@ -34,21 +34,21 @@ func TestHTTP(t *testing.T) {
 		run := fewHTTPRequests()
 		run.clientHelper = true
 		_, v, packets := run.tracePackets(t)
-		checkRight(t, v)
+		checkRight(t, &run, v)
 		checkRecall(t, v)
 		checkSources(t, packets, "helper", "payload")
 	})
 	t.Run("payload", func(t *testing.T) {
 		run := httpRequests()
 		_, v, packets := run.tracePackets(t)
-		checkRight(t, v)
+		checkRight(t, &run, v)
 		checkRecall(t, v)
 		checkSources(t, packets, "payload")
 	})
 	t.Run("no payload", func(t *testing.T) {
 		run := httpRun{requests: 10, concurrency: 2, maxBytes: 10_000}
 		_, v, packets := run.tracePackets(t, "--no-payload")
-		checkRight(t, v)
+		checkRight(t, &run, v)
 		checkSources(t, packets)
 	})
 	t.Run("TLS", func(t *testing.T) {
@@ -56,14 +56,14 @@ func TestHTTP(t *testing.T) {
 		run.clientHelper, run.server.Helper = true, true
 		run.server.Certificate = filepath.Join(t.TempDir(), "certificate")
 		_, v, packets := run.tracePackets(t)
-		checkRight(t, v)
+		checkRight(t, &run, v)
 		checkRecall(t, v)
 		checkSources(t, packets, "helper")
 	})
 	t.Run("hostile", func(t *testing.T) {
 		run := httpRun{hostile: 2}
 		_, v, packets := run.tracePackets(t)
-		checkRight(t, v)
+		checkRight(t, &run, v)
 		checkSources(t, packets, "payload")
 	})
 }

@@ -77,6 +77,7 @@ type summary struct {
 
 	PassedOver       uint64 `json:"traces_passed_over"`
 	FramesPassedOver uint64 `json:"frames_passed_over"`
+	FramesHandedOver uint64 `json:"frames_handed_over"`
 
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    map[string]uint64 `json:"tracker"`
@@ -110,7 +111,7 @@ func launchCommand(t *testing.T, name string, args ...string) *tracer {
 		name, "--ready-file", filepath.Join(tr.dir, "ready"),
 		"--summary-file", filepath.Join(tr.dir, "summary.json"),
 	}
-	if line := strings.Join(args, " "); !strings.Contains(line, "--exporter") && !strings.Contains(line, "--histogram-only") {
+	if line := strings.Join(args, " "); name != "run" && !strings.Contains(line, "--exporter") && !strings.Contains(line, "--histogram-only") {
 		all = append(all, "--exporter", "file", "--output", filepath.Join(tr.dir, "spans.jsonl"))
 	}
 	for _, a := range args {
