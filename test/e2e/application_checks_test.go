@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// kernelScope is the scope of all spans that are no application's.
-	kernelScope = "github.com/otel-kprobe/otel-kprobe"
 	appTraceKey = "otel_kprobe.app.trace_id"
 	// longestHeaders of IPv4 and TCP: a longer packet carries data.
 	longestHeaders = 120
@@ -25,13 +23,13 @@ const (
 	skew = time.Millisecond
 )
 
-// spanID is a span by its ids.
-type spanID struct{ trace, span string }
+// spanKey is a span by its ids.
+type spanKey struct{ trace, span string }
 
 // application is what Jaeger has of the application and of what it caused.
 type application struct {
 	requests  []*request
-	byID      map[spanID]*Span
+	byID      map[spanKey]*Span
 	kernel    []*Span // all that are no application's
 	roots     []*Span // of packets and block requests
 	summaries []*Span
@@ -62,15 +60,15 @@ func (r *request) above(s *Span) *Span {
 // whole.
 func newApplication(t *testing.T, spans []Span) *application {
 	t.Helper()
-	a := &application{byID: map[spanID]*Span{}}
+	a := &application{byID: map[spanKey]*Span{}}
 	own := map[string][]*Span{}
 	hosts := map[any]bool{}
 	for i := range spans {
 		s := &spans[i]
-		a.byID[spanID{s.TraceID, s.SpanID}] = s
+		a.byID[spanKey{s.TraceID, s.SpanID}] = s
 		hosts[s.Resource["host.name"]] = true
 		switch {
-		case s.ScopeName != kernelScope:
+		case s.ScopeName != ourScope:
 			own[s.TraceID] = append(own[s.TraceID], s)
 			continue
 		case s.ParentSpanID == "":
@@ -151,7 +149,7 @@ func (a *application) checkLinks(t *testing.T) {
 	t.Helper()
 	for _, s := range a.kernel {
 		for _, link := range s.Links {
-			if a.byID[spanID{link.TraceID, link.SpanID}] == nil {
+			if a.byID[spanKey{link.TraceID, link.SpanID}] == nil {
 				t.Errorf("%s of trace %s has a link to span %s of trace %s, which is not there", s.Name, s.TraceID, link.SpanID, link.TraceID)
 			}
 		}

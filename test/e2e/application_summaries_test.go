@@ -62,7 +62,7 @@ func (a *application) checkTimes(t *testing.T, r *request, of, summary *Span) {
 	want := [2]uint64{^uint64(0), 0}
 	count := 0
 	for _, link := range summary.Links {
-		root := a.byID[spanID{link.TraceID, link.SpanID}]
+		root := a.byID[spanKey{link.TraceID, link.SpanID}]
 		if root == nil {
 			continue // checkLinks tells of it
 		}
