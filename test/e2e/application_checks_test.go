@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -18,6 +19,9 @@ const (
 	// fewestOrders are less than what the load generator sends in its time, of which a
 	// quarter are no orders.
 	fewestOrders = 3
+	// mostLeftOut bounds what may be missing in a run in which the kernel left out probes,
+	// most of which show nothing that no other one shows.
+	mostLeftOut = 4
 	// skew is how far apart the times of a program and of the kernel may be that are the
 	// same: both come from one clock.
 	skew = time.Millisecond
@@ -33,6 +37,19 @@ type application struct {
 	kernel    []*Span // all that are no application's
 	roots     []*Span // of packets and block requests
 	summaries []*Span
+	// leftOut is how many more things may be missing, because the kernel left probes out.
+	leftOut int
+}
+
+// missing fails the test for what is not there, unless the kernel may have left it out.
+func (a *application) missing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if a.leftOut == 0 {
+		t.Errorf(format, args...)
+		return
+	}
+	a.leftOut--
+	t.Logf("left out by the kernel: "+format, args...)
 }
 
 // request is one of the application's traces: the load's client span, the front's server
@@ -42,8 +59,8 @@ type request struct {
 	spans [4]*Span
 }
 
-// name is the request's route at the front, and its trace.
-func (r *request) name() string { return strings.TrimPrefix(r.spans[1].Name, "/") + " " + r.id[:8] }
+// name is what the front was asked for, and the trace.
+func (r *request) name() string { return r.spans[1].Name + " " + r.id[:8] }
 
 // stores says whether the request had the back write a file.
 func (r *request) stores() bool { return r.spans[3].Attributes["http.route"] == "/store" }
@@ -82,8 +99,8 @@ func newApplication(t *testing.T, spans []Span) *application {
 		t.Errorf("the spans are of the hosts %v, want one", hosts)
 	}
 	orders := 0
-	for id, of := range own {
-		r := newRequest(t, id, of)
+	for _, id := range slices.Sorted(maps.Keys(own)) {
+		r := newRequest(t, id, own[id])
 		a.requests = append(a.requests, r)
 		if r.stores() {
 			orders++
@@ -172,7 +189,7 @@ func (a *application) checkPackets(t *testing.T) {
 	t.Helper()
 	for _, root := range a.roots {
 		if source := root.Attributes["otel_kprobe.app.source"]; hasData(root) && source != "helper" {
-			t.Errorf("%s of trace %s with %v bytes is tied by %v", root.Name, root.TraceID, root.Attributes["otel_kprobe.skb.len.first"], source)
+			a.missing(t, "%s of trace %s with %v bytes is tied by %v", root.Name, root.TraceID, root.Attributes["otel_kprobe.skb.len.first"], source)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func (a *application) checkSummaries(t *testing.T, r *request) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if bytes[name] < want[name] {
-			t.Errorf("summaries of %s are of %d bytes, want %d or more", name, bytes[name], want[name])
+			a.missing(t, "summaries of %s are of %d bytes, want %d or more", name, bytes[name], want[name])
 		}
 	}
 }
