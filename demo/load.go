@@ -89,11 +89,13 @@ type load struct {
 	sent, failed, late atomic.Uint64
 }
 
-// run sends until ctx is done or the time is over, and says how many.
+// run sends until ctx is done or the time is over, and says how many. What is under way
+// when the time is over is answered; what is when ctx is done is given up.
 func (l *load) run(ctx context.Context) {
+	sending := ctx
 	if l.options.duration > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, l.options.duration)
+		sending, cancel = context.WithTimeout(ctx, l.options.duration)
 		defer cancel()
 	}
 	due := make(chan string)
@@ -107,9 +109,9 @@ func (l *load) run(ctx context.Context) {
 	}
 	tick := time.NewTicker(time.Duration(float64(time.Second) / l.options.rate))
 	defer tick.Stop()
-	for ctx.Err() == nil {
+	for sending.Err() == nil {
 		select {
-		case <-ctx.Done():
+		case <-sending.Done():
 		case <-tick.C:
 			select {
 			case due <- l.options.mix.pick(rand.IntN):

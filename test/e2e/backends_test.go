@@ -95,14 +95,34 @@ func (s *stack) collected(t *testing.T) []Span {
 // by one, and checks that a search finds the same.
 func (s *stack) inJaeger(t *testing.T, service string, want []Span) []Span {
 	t.Helper()
+	got := s.byID(t, want)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	var got []Span
-	perTrace := make(map[string]int)
 	first, last := want[0].StartUnixNs, want[0].StartUnixNs
 	for _, span := range want {
-		perTrace[span.TraceID]++
 		first, last = min(first, span.StartUnixNs), max(last, span.StartUnixNs)
+	}
+	found, err := s.client.Find(ctx, Search{
+		Service: service,
+		From:    time.Unix(0, int64(first)).Add(-time.Second),
+		To:      time.Unix(0, int64(last)).Add(time.Second),
+		Limit:   len(TraceIDs(want)) + 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report(t, "Jaeger's search beside its traces by id", Compare(got, Flatten(found)))
+	return got
+}
+
+// byID returns what Jaeger has of the traces that want holds, asked for one by one.
+func (s *stack) byID(t *testing.T, want []Span) (got []Span) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	perTrace := make(map[string]int)
+	for _, span := range want {
+		perTrace[span.TraceID]++
 	}
 	for _, id := range TraceIDs(want) {
 		traces, err := s.client.AwaitTrace(ctx, id, perTrace[id])
@@ -111,16 +131,6 @@ func (s *stack) inJaeger(t *testing.T, service string, want []Span) []Span {
 		}
 		got = append(got, Flatten(traces)...)
 	}
-	found, err := s.client.Find(ctx, Search{
-		Service: service,
-		From:    time.Unix(0, int64(first)).Add(-time.Second),
-		To:      time.Unix(0, int64(last)).Add(time.Second),
-		Limit:   len(perTrace) + 1,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	report(t, "Jaeger's search beside its traces by id", Compare(got, Flatten(found)))
 	return got
 }
 

@@ -102,16 +102,34 @@ func runInVM(t *testing.T, binary, cause, collector string, args ...string) []Sp
 	if err := os.WriteFile(filepath.Join(share, "deliver.sh"), []byte("#!/bin/sh\ncause() { "+cause+"; }\n"+guestScript), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	port, err := Port(collector)
+	runScript(t, share, out, append([]string{"/share/deliver.sh", inGuest(t, collector)}, args...)...)
+	traces, err := ReadTracesFile(filepath.Join(out, "spans.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return Flatten(traces)
+}
+
+// inGuest is the URL at which a guest reaches a "host:port" of this package.
+func inGuest(t *testing.T, address string) string {
+	t.Helper()
+	port, err := Port(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "http://" + hostInGuest + ":" + strconv.Itoa(port)
+}
+
+// runScript runs a command in a VM that has the directory share and leaves its files in
+// out, and expects it to succeed.
+func runScript(t *testing.T, share, out string, command ...string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), runBudget)
 	defer cancel()
 	var output bytes.Buffer
 	exit, err := vm.Run(ctx, vm.Spec{
 		Kernel: "6.12", Share: share, Out: out, Stdout: &output, Stderr: &output, Timeout: vmTimeout,
-	}, append([]string{"/share/deliver.sh", "http://" + hostInGuest + ":" + strconv.Itoa(port)}, args...)...)
+	}, command...)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, lastLines(output.String(), 30))
 	}
@@ -119,11 +137,6 @@ func runInVM(t *testing.T, binary, cause, collector string, args ...string) []Sp
 		t.Fatalf("the guest's script ended with status %d:\n%s", exit, lastLines(output.String(), 30))
 	}
 	t.Logf("guest:\n%s", lastLines(output.String(), 15))
-	traces, err := ReadTracesFile(filepath.Join(out, "spans.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Flatten(traces)
 }
 
 // checkPings checks that the spans are what pinging leaves: a trace per packet
