@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -30,6 +31,9 @@ func LookUpMemoryBases() (b MemoryBases, err error) {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "memory_bases", Type: ebpf.Syscall, License: "Dual BSD/GPL", Flags: unix.BPF_F_SLEEPABLE, Instructions: code,
 	})
+	if errors.Is(err, unix.EINVAL) { // a kind of program, or a helper, that the kernel does not know
+		err = ebpf.ErrNotSupported
+	}
 	if err != nil {
 		return b, fmt.Errorf("load a program that looks symbols up: %w", err)
 	}
