@@ -83,6 +83,7 @@ make_initrd() {
 	} >"$dir/vm/command"
 	[[ -z $share ]] || : >"$dir/vm/share"
 	[[ -z $out ]] || : >"$dir/vm/out"
+	[[ -z $icount ]] || : >"$dir/vm/icount"
 	[[ -z $shell ]] || terminal_size >"$dir/vm/shell"
 	{
 		cat "$image/initrd"
