@@ -15,6 +15,8 @@
 #define TCP_FLAG_FIN 0x01
 #define TCP_FLAG_SYN 0x02
 #define TCP_FLAG_RST 0x04
+
+#define RCV_SHUTDOWN 1 /* of sk_shutdown: the peer has sent its FIN */
 #define TCP_FLAG_ACK 0x10
 
 /*
@@ -127,13 +129,14 @@ __noinline int tell_user(u64 sock, u64 journey, u64 skb, u32 what, u32 by_thread
 __noinline int last_write(u64 sock, u32 limit, u32 by_ack)
 {
 	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
+	u32 behind = (by_ack & 1) * sizeof(u32); /* ack is behind seq */
 	u32 i, before = 0, first;
 
 	if (!known)
 		return 0;
 	for (i = 0; i < WRITES_PER_SOCKET; i++) {
 		struct socket_write *write = &known->last[i];
-		u32 value = *(u32 *)((u8 *)&write->seq + (by_ack ? sizeof(u32) : 0)); /* seq, or ack behind it */
+		u32 value = *(u32 *)((u8 *)&write->seq + behind);
 
 		before += (value - limit) >> 31 & (u32)(-write->at_mono_ns >> 63);
 	}
@@ -144,7 +147,8 @@ __noinline int last_write(u64 sock, u32 limit, u32 by_ack)
 /*
  * A socket acknowledges what came before ack, without data. Of a client that is the
  * answer to what it wrote last before that came, whichever span it is in by now. Of
- * what else only servers' sockets that belong to a span are known to be of it.
+ * what else only servers' sockets that belong to a span are known to be of it. What
+ * acknowledges a FIN, which may come much later, is nobody's.
  */
 __noinline int tell_acknowledgement(u64 sock, u64 journey, u64 skb, u32 ack)
 {
@@ -152,6 +156,8 @@ __noinline int tell_acknowledgement(u64 sock, u64 journey, u64 skb, u32 ack)
 	const struct told_context *told = 0;
 	u32 number;
 
+	if (BPF_CORE_READ((struct sock *)sock, sk_shutdown) & RCV_SHUTDOWN)
+		return 0;
 	if (known) {
 		number = last_write(sock, ack, 1);
 		if (number)

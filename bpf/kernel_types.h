@@ -73,6 +73,7 @@ struct sock_cgroup_data {
 struct sock {
 	struct sock_common __sk_common;
 	unsigned char sk_kern_sock : 1;
+	u8 sk_shutdown;
 	struct sock_cgroup_data sk_cgrp_data;
 };
 
