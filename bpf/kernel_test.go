@@ -27,7 +27,7 @@ import (
 // program, which is what loading costs; the kernel's own limit is a million. Some 2,000
 // of them are about spans of applications. Before Linux 6.8 functions of their own are
 // walked even where nothing calls them
-// (https://git.kernel.org/torvalds/c/2afae08c9dcb), so there --correlate=off saves few.
+// (https://mail.spinics.net/lists/bpf/msg102266.html), so there --correlate=off saves few.
 const verifiedLimit = 8500
 
 // sessionLimit is verifiedLimit for the session object, whose one program does what some
