@@ -52,17 +52,7 @@ func TestBulk(t *testing.T) {
 			t.Errorf("the file has %d spans, the summary says %d", n, s.Exporters[0].Exported)
 		}
 	}
-	// What a journey misses, the kernel side has counted as lost, or it came late:
-	// a thread that is preempted for long returns after its journey was emitted.
-	explained := s.Tracker["late_frames"]
-	for _, name := range []string{"ring_full_frames", "ring_full_facts", "ring_full_ends", "slots_full", "returns_lost"} {
-		explained += s.KernelLost[name]
-	}
-	for _, name := range []string{"lost_frames", "lost_starts", "lost_ends"} {
-		if s.Tracker[name] > explained {
-			t.Errorf("%s is %d, of which %d were counted as lost in the kernel or late", name, s.Tracker[name], explained)
-		}
-	}
+	checkLossesExplained(t, o)
 	checkClean(t)
 }
 

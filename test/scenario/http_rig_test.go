@@ -100,8 +100,12 @@ func (run *httpRun) tracePackets(t *testing.T, args ...string) (*truth.Truth, *t
 	})
 	o := tr.stop(t)
 	checkSums(t, o, "file")
-	checkNothingLost(t, o)
-	run.leftOut = int(o.summary.KernelLost["recursion_missed"])
+	if autoBackend[series(t)] == "kprobe" {
+		checkLossesExplained(t, o) // a kretprobe has only so many calls under way
+	} else {
+		checkNothingLost(t, o)
+	}
+	run.leftOut = int(o.summary.KernelLost["recursion_missed"] + o.summary.Tracker["lost_frames"])
 	packets := readTCPPackets(t, o.output())
 	v := known.Judge(packets)
 	t.Logf("recall of data %.2f %%\n%s", 100*v.Recall(), v.Table())
@@ -112,6 +116,10 @@ func (run *httpRun) tracePackets(t *testing.T, args ...string) (*truth.Truth, *t
 func readTCPPackets(t *testing.T, path string) (packets []truth.Packet) {
 	t.Helper()
 	eachTrace(t, path, func(j *journey, spans ptrace.SpanSlice) {
+		if j.root.attrs["otel_kprobe.skb.len.first"] == nil && j.root.attrs["otel_kprobe.incomplete"] != nil {
+			t.Logf("%s: its first frames were lost, so nobody knows its bytes", j)
+			return
+		}
 		p, err := newTCPPacket(j.root)
 		if err != nil {
 			t.Errorf("%s: %v", j, err)
@@ -166,11 +174,15 @@ func newTCPPacket(root *span) (truth.Packet, error) {
 }
 
 // checkRight expects no packet to be tied to a span that it is not of, and every byte
-// to have been seen, but for packets that the kernel left out, and counted.
+// to have been seen, but for packets that the kernel left out. Only kernels with
+// sessions count those, here: of others one, and one in a thousand, may be missing.
 func checkRight(t *testing.T, run *httpRun, v *truth.Verdict) {
 	t.Helper()
-	unseen := v.Unseen
-	if len(unseen) <= run.leftOut {
+	unseen, leftOut := v.Unseen, run.leftOut
+	if autoBackend[series(t)] != "session" {
+		leftOut += 1 + v.Packets()/1000
+	}
+	if len(unseen) <= leftOut {
 		for _, sentence := range unseen {
 			t.Logf("left out: %s", sentence)
 		}

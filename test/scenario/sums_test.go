@@ -72,6 +72,22 @@ func checkNothingLost(t *testing.T, o *outcome) {
 	}
 }
 
+// checkLossesExplained expects of what a journey misses that the kernel side has counted
+// it as lost, or that it came late: a thread that is preempted for long returns after its
+// journey was emitted.
+func checkLossesExplained(t *testing.T, o *outcome) {
+	t.Helper()
+	explained := o.summary.Tracker["late_frames"]
+	for _, name := range []string{"ring_full_frames", "ring_full_facts", "ring_full_ends", "slots_full", "returns_lost"} {
+		explained += o.summary.KernelLost[name]
+	}
+	for _, name := range []string{"lost_frames", "lost_starts", "lost_ends"} {
+		if n := o.summary.Tracker[name]; n > explained {
+			t.Errorf("%s is %d, of which %d were counted as lost in the kernel or late", name, n, explained)
+		}
+	}
+}
+
 // countSpans counts the spans in a file without holding it in memory.
 func countSpans(t *testing.T, path string) (spans, traces uint64) {
 	t.Helper()

@@ -25,6 +25,14 @@ type Verdict struct {
 	missed []string // a sentence for each of the first packets that are not tied
 }
 
+// Packets is how many were judged.
+func (v *Verdict) Packets() (n int) {
+	for _, row := range v.Rows {
+		n += row.Packets
+	}
+	return n
+}
+
 // flow is what is seen of one connection.
 type flow struct {
 	*Connection
