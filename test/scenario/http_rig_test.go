@@ -94,7 +94,8 @@ func (run *httpRun) tracePackets(t *testing.T, args ...string) (*truth.Truth, *t
 	t.Helper()
 	var tr *tracer
 	known := run.play(t, func() {
-		args = append(args, "--filter-func", httpFunctions, "--payload", strconv.Itoa(headerBytes),
+		// The ring has room for a burst: what is left out is not what is proved here.
+		args = append(args, "--ring-size", strconv.Itoa(128<<20), "--filter-func", httpFunctions, "--payload", strconv.Itoa(headerBytes),
 			fmt.Sprintf("tcp port %d or tcp port %d", portHTTP, portProxy))
 		tr = start(t, args...)
 	})
@@ -174,11 +175,13 @@ func newTCPPacket(root *span) (truth.Packet, error) {
 }
 
 // checkRight expects no packet to be tied to a span that it is not of, and every byte
-// to have been seen, but for packets that the kernel left out. Only kernels with
-// sessions count those, here: of others one, and one in a thousand, may be missing.
+// to have been seen, but for what the kernel left out: that may be a packet, or the probe
+// that would have told that a span has ended or a socket is gone. Only kernels with
+// sessions count that, here: of others one packet, and one in a thousand, may be
+// concerned.
 func checkRight(t *testing.T, run *httpRun, v *truth.Verdict) {
 	t.Helper()
-	unseen, leftOut := v.Unseen, run.leftOut
+	wrong, unseen, leftOut := v.Wrong, v.Unseen, run.leftOut
 	if autoBackend[series(t)] != "session" {
 		leftOut += 1 + v.Packets()/1000
 	}
@@ -188,7 +191,13 @@ func checkRight(t *testing.T, run *httpRun, v *truth.Verdict) {
 		}
 		unseen = nil
 	}
-	for _, list := range [][]string{v.Wrong, unseen} {
+	if len(wrong) <= min(leftOut, 1+v.Packets()/1000) {
+		for _, sentence := range wrong {
+			t.Logf("tied by what was left out: %s", sentence)
+		}
+		wrong = nil
+	}
+	for _, list := range [][]string{wrong, unseen} {
 		for i, sentence := range list {
 			if i == maxSentences {
 				t.Errorf("and %d more", len(list)-i)

@@ -14,6 +14,8 @@ import (
 	"net/http/httptrace"
 	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -44,12 +46,14 @@ type client struct {
 	tls    *tls.Config
 	book   book
 	shared *http.Client
+	port   atomic.Uint32 // the last one, from firstPort on
 }
 
 // RunClient sends all requests and gives its log. Each is in a span of its own, the
 // root of its trace.
 func RunClient(ctx context.Context, plan ClientPlan) (Log, error) {
 	c := &client{plan: plan, ties: newTies(plan.Helper)}
+	c.port.Store(rand.Uint32N(ports))
 	p := sdktrace.NewTracerProvider(c.ties.providerOptions()...)
 	defer func() { _ = p.Shutdown(context.WithoutCancel(ctx)) }() // it has nothing to flush
 	c.tracer = p.Tracer("truth")
@@ -120,12 +124,11 @@ func (p ClientPlan) exchanges() []exchangePlan {
 
 // newClient makes a client with connections of its own.
 func (c *client) newClient() *http.Client {
-	dial := c.ties.dial(&net.Dialer{Timeout: requestWithin})
 	return &http.Client{Timeout: requestWithin, Transport: c.ties.transport(&http.Transport{
 		TLSClientConfig:     c.tls,
 		MaxIdleConnsPerHost: c.plan.Concurrency,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := dial(ctx, network, address)
+			conn, err := c.dial(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
@@ -135,6 +138,25 @@ func (c *client) newClient() *http.Client {
 		},
 	})}
 }
+
+// dial connects from a port that no other connection of the client has had: the kernel
+// might give one twice, and nobody could tell the packets of both apart.
+func (c *client) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	for {
+		port := firstPort + int(c.port.Add(1)%ports)
+		d := net.Dialer{Timeout: requestWithin, LocalAddr: &net.TCPAddr{Port: port}}
+		conn, err := c.ties.dial(&d)(ctx, network, address)
+		if !errors.Is(err, syscall.EADDRINUSE) { // by an earlier client
+			return conn, err
+		}
+	}
+}
+
+// The ports of clients: below those that the kernel gives out by itself.
+const (
+	firstPort = 10_000
+	ports     = 22_000
+)
 
 // requestKey is where a request's context has its number.
 type requestKey struct{}
