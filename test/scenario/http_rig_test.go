@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/ptrace"
 
@@ -26,6 +27,10 @@ const httpFunctions = "ip_output|ip_rcv|skb_copy_datagram_iter"
 
 // headerBytes is how much of a packet is shown: the longest headers of IPv4 and TCP.
 const headerBytes = 120
+
+// requestPause lets otel-kprobe, under emulation, write what it has seen: that it drops
+// spans when it cannot is not what is proved here.
+const requestPause = 400 * time.Millisecond
 
 // httpRun is one run of a server in right and a client in left, both in processes of
 // their own.
@@ -86,6 +91,7 @@ func (run *httpRun) call() (truth.Log, error) {
 	return truth.CallClient(truth.ClientPlan{
 		Target: scheme + target, Trust: run.server.Certificate, Helper: run.clientHelper, Requests: run.requests,
 		Concurrency: run.concurrency, Seed: 1, MaxBytes: run.maxBytes, Store: run.store,
+		PauseNs: int64(requestPause),
 	}, inNamespace(leftNS)...)
 }
 
@@ -95,7 +101,7 @@ func (run *httpRun) tracePackets(t *testing.T, args ...string) (*truth.Truth, *t
 	var tr *tracer
 	known := run.play(t, func() {
 		// The ring has room for a burst: what is left out is not what is proved here.
-		args = append(args, "--ring-size", strconv.Itoa(128<<20), "--filter-func", httpFunctions, "--payload", strconv.Itoa(headerBytes),
+		args = append(args, "--ring-size", strconv.Itoa(64<<20), "--filter-func", httpFunctions, "--payload", strconv.Itoa(headerBytes),
 			fmt.Sprintf("tcp port %d or tcp port %d", portHTTP, portProxy))
 		tr = start(t, args...)
 	})

@@ -33,6 +33,7 @@ type ClientPlan struct {
 	Seed        uint64 // of sizes and of which requests get a connection of their own
 	MaxBytes    int64  // of a request's body and of an answer's; 0: none has one
 	Store       bool   // have the server write each body to a file
+	PauseNs     int64  // how long each worker waits between two requests
 }
 
 // requestWithin bounds one request, under emulation and with every packet traced.
@@ -79,6 +80,7 @@ func RunClient(ctx context.Context, plan ClientPlan) (Log, error) {
 				if err := c.exchange(ctx, e); err != nil && first == nil {
 					first = fmt.Errorf("request %d: %w", e.request, err)
 				}
+				time.Sleep(time.Duration(plan.PauseNs))
 			}
 			failures <- first
 		})
