@@ -69,7 +69,7 @@ boot() {
 	shift
 	for attempt in first last; do
 		status=0
-		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 1800 \
+		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 3000 \
 			--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" \
 			--env "OTEL_KPROBE_BULK=${OTEL_KPROBE_BULK:-}" "$@" || status=$?
 		[[ $status -eq 75 && $attempt == first ]] || return "$status"

@@ -12,9 +12,9 @@ for suite in "$@"; do
 	if [[ $suite == lockdown ]]; then
 		OTEL_KPROBE_LOCKDOWN=confidentiality /share/scenario.test -test.v -test.timeout 5m -test.run '^TestLockdown$'
 	elif [[ $suite == scenario ]]; then
-		/share/scenario.test -test.v -test.timeout 25m -test.run "$OTEL_KPROBE_RUN"
+		/share/scenario.test -test.v -test.timeout=40m -test.run "$OTEL_KPROBE_RUN"
 	else # their other tests need no kernel of a certain version
-		"/share/$suite.test" -test.v -test.timeout 25m -test.run "${OTEL_KPROBE_RUN:-Kernel}"
+		"/share/$suite.test" -test.v -test.timeout=40m -test.run "${OTEL_KPROBE_RUN:-Kernel}"
 	fi || failed+=("$suite")
 	echo "== suite $suite took $((SECONDS - begin)) s"
 done
