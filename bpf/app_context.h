@@ -47,7 +47,7 @@ enum app_side {
 /* A span and who told it. */
 struct told_context {
 	struct app_context app;
-	__u8 source; /* enum app_source, 0: none */
+	__u8 source; /* enum app_source, 0: none, and the rest means nothing */
 	__u8 flags;  /* enum app_flag */
 	__u8 side;   /* enum app_side, 0: not by a socket */
 	__u8 pad[5];
@@ -86,6 +86,9 @@ struct {
 
 /* Has any application noted a span? Zero saves everybody the look-ups. */
 __u32 applications_seen = 0;
+
+/* Notes that the kernel did not take. */
+__u64 notes_lost = 0;
 
 struct task_struct___user {
 	void *stack;
@@ -136,7 +139,7 @@ static __always_inline void read_thread_context(struct told_context *told)
 
 	if (applications_seen)
 		noted = goroutine_context(thread);
-	if (noted) {
+	if (noted && noted->source) {
 		*told = *noted;
 		return;
 	}

@@ -37,6 +37,28 @@ struct {
 	__type(value, __u64);
 } span_goroutines SEC(".maps");
 
+/*
+ * What there is changes in place: the kernel may refuse to put an entry into a map, or to
+ * take it out, when it does not get the lock in time
+ * (https://mail.spinics.net/lists/bpf/msg134309.html). Readers see no span meanwhile.
+ */
+static __always_inline void change_context(struct told_context *known, const struct told_context *told)
+{
+	known->source = 0;
+	barrier();
+	known->app = told->app;
+	known->flags = told->flags;
+	known->side = told->side;
+	barrier();
+	known->source = told->source;
+}
+
+static __always_inline void count_note(long failed)
+{
+	if (failed)
+		__sync_fetch_and_add(&notes_lost, 1);
+}
+
 /* The span that is noted. */
 static __always_inline void read_note(struct pt_regs *ctx, struct told_context *told)
 {
@@ -54,12 +76,16 @@ static __always_inline void note_span_start(struct pt_regs *ctx)
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct goroutine key = {.g = ctx->r14, .tgid = tgid};
 	struct noted_span span = {.span_id = ctx->rdi, .tgid = tgid};
-	struct told_context told = {};
+	struct told_context told = {}, *known;
 
 	applications_seen = 1;
 	read_note(ctx, &told);
-	bpf_map_update_elem(&goroutine_contexts, &key, &told, BPF_ANY);
-	bpf_map_update_elem(&span_goroutines, &span, &key.g, BPF_ANY);
+	known = bpf_map_lookup_elem(&goroutine_contexts, &key);
+	if (known)
+		change_context(known, &told);
+	else
+		count_note(bpf_map_update_elem(&goroutine_contexts, &key, &told, BPF_ANY));
+	count_note(bpf_map_update_elem(&span_goroutines, &span, &key.g, BPF_ANY));
 }
 
 /*
@@ -72,21 +98,20 @@ static __always_inline void note_span_end(struct pt_regs *ctx)
 	struct noted_span span = {.span_id = ctx->rdi, .tgid = tgid};
 	struct noted_span parent = {.span_id = ctx->rsi, .tgid = tgid};
 	__u64 *g = bpf_map_lookup_elem(&span_goroutines, &span), *of_parent;
-	struct goroutine key = {.tgid = tgid};
+	struct goroutine key = {.g = g ? *g : ctx->r14, .tgid = tgid};
 	struct told_context *told;
 
-	if (!g)
-		return;
-	key.g = *g;
 	bpf_map_delete_elem(&span_goroutines, &span);
 	told = bpf_map_lookup_elem(&goroutine_contexts, &key);
 	if (!told || *(__u64 *)told->app.span_id != span.span_id)
 		return;
 	of_parent = parent.span_id ? bpf_map_lookup_elem(&span_goroutines, &parent) : 0;
-	if (of_parent && *of_parent == key.g)
+	if (of_parent && *of_parent == key.g) {
 		*(__u64 *)told->app.span_id = parent.span_id;
-	else
+	} else {
+		told->source = 0;
 		bpf_map_delete_elem(&goroutine_contexts, &key);
+	}
 }
 
 /* What concerns goroutines; false when it is a socket that is noted. */

@@ -49,18 +49,24 @@ static __always_inline void note_socket(struct pt_regs *ctx)
 	if (!sock)
 		return;
 	read_note(ctx, &noted.told);
+	noted.told.side = kind == NOTE_SOCKET_ASKS ? SIDE_ASKS : SIDE_ANSWERS;
+	known = bpf_map_lookup_elem(&noted_sockets, &sock);
 	if (kind == NOTE_SOCKET_ANSWERED || kind == NOTE_SOCKET_FREE) { /* of a span that has the socket still */
-		known = bpf_map_lookup_elem(&noted_sockets, &sock);
 		if (!known || *(u64 *)known->told.app.span_id != *(u64 *)noted.told.app.span_id)
 			return;
 	}
 	if (kind == NOTE_SOCKET_FREE) {
+		known->told.source = 0;
 		bpf_map_delete_elem(&noted_sockets, &sock);
 		return;
 	}
-	noted.told.side = kind == NOTE_SOCKET_ASKS ? SIDE_ASKS : SIDE_ANSWERS;
 	applications_seen = 1;
-	bpf_map_update_elem(&noted_sockets, &sock, &noted, BPF_ANY);
+	if (known) {
+		change_context(&known->told, &noted.told);
+		known->answered = noted.answered;
+	} else {
+		count_note(bpf_map_update_elem(&noted_sockets, &sock, &noted, BPF_ANY));
+	}
 }
 
 /*
@@ -71,7 +77,7 @@ static __always_inline struct told_context *socket_context(u64 sock, u32 writes)
 {
 	struct noted_socket *noted = applications_seen ? bpf_map_lookup_elem(&noted_sockets, &sock) : 0;
 
-	return noted && (writes || !noted->answered) ? &noted->told : 0;
+	return noted && noted->told.source && (writes || !noted->answered) ? &noted->told : 0;
 }
 
 SEC("kprobe/application_note")

@@ -238,6 +238,7 @@ const (
 	blockVarBlockRecordType   = "block_record_type"
 	blockVarEmptyHistogram    = "empty_histogram"
 	blockVarHistogramsFull    = "histograms_full"
+	blockVarNotesLost         = "notes_lost"
 	blockVarRequeuedCount     = "requeued_count"
 	blockVarSettings          = "settings"
 	blockVarUpperCount        = "upper_count"
@@ -334,6 +335,7 @@ type blockVariableSpecs struct {
 	BlockRecordType  *ebpf.VariableSpec `ebpf:"block_record_type"`
 	EmptyHistogram   *ebpf.VariableSpec `ebpf:"empty_histogram"`
 	HistogramsFull   *ebpf.VariableSpec `ebpf:"histograms_full"`
+	NotesLost        *ebpf.VariableSpec `ebpf:"notes_lost"`
 	RequeuedCount    *ebpf.VariableSpec `ebpf:"requeued_count"`
 	Settings         *ebpf.VariableSpec `ebpf:"settings"`
 	UpperCount       *ebpf.VariableSpec `ebpf:"upper_count"`
@@ -401,6 +403,7 @@ type blockVariables struct {
 	BlockRecordType  *ebpf.Variable `ebpf:"block_record_type"`
 	EmptyHistogram   *ebpf.Variable `ebpf:"empty_histogram"`
 	HistogramsFull   *ebpf.Variable `ebpf:"histograms_full"`
+	NotesLost        *ebpf.Variable `ebpf:"notes_lost"`
 	RequeuedCount    *ebpf.Variable `ebpf:"requeued_count"`
 	Settings         *ebpf.Variable `ebpf:"settings"`
 	UpperCount       *ebpf.Variable `ebpf:"upper_count"`

@@ -50,6 +50,7 @@ const (
 	blockOldVarEmptyHistogram    = "empty_histogram"
 	blockOldVarEmptyRequests     = "empty_requests"
 	blockOldVarHistogramsFull    = "histograms_full"
+	blockOldVarNotesLost         = "notes_lost"
 	blockOldVarRequeuedCount     = "requeued_count"
 	blockOldVarSettings          = "settings"
 	blockOldVarUpperCount        = "upper_count"
@@ -145,6 +146,7 @@ type blockOldVariableSpecs struct {
 	EmptyHistogram   *ebpf.VariableSpec `ebpf:"empty_histogram"`
 	EmptyRequests    *ebpf.VariableSpec `ebpf:"empty_requests"`
 	HistogramsFull   *ebpf.VariableSpec `ebpf:"histograms_full"`
+	NotesLost        *ebpf.VariableSpec `ebpf:"notes_lost"`
 	RequeuedCount    *ebpf.VariableSpec `ebpf:"requeued_count"`
 	Settings         *ebpf.VariableSpec `ebpf:"settings"`
 	UpperCount       *ebpf.VariableSpec `ebpf:"upper_count"`
@@ -214,6 +216,7 @@ type blockOldVariables struct {
 	EmptyHistogram   *ebpf.Variable `ebpf:"empty_histogram"`
 	EmptyRequests    *ebpf.Variable `ebpf:"empty_requests"`
 	HistogramsFull   *ebpf.Variable `ebpf:"histograms_full"`
+	NotesLost        *ebpf.Variable `ebpf:"notes_lost"`
 	RequeuedCount    *ebpf.Variable `ebpf:"requeued_count"`
 	Settings         *ebpf.Variable `ebpf:"settings"`
 	UpperCount       *ebpf.Variable `ebpf:"upper_count"`

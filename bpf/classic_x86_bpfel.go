@@ -600,6 +600,7 @@ const (
 	classicVarLive                = "live"
 	classicVarNoWrites            = "no_writes"
 	classicVarNoted               = "noted"
+	classicVarNotesLost           = "notes_lost"
 	classicVarOpenCount           = "open_count"
 	classicVarOpenRunCount        = "open_run_count"
 	classicVarOwnerRecordType     = "owner_record_type"
@@ -759,6 +760,7 @@ type classicVariableSpecs struct {
 	Live                *ebpf.VariableSpec `ebpf:"live"`
 	NoWrites            *ebpf.VariableSpec `ebpf:"no_writes"`
 	Noted               *ebpf.VariableSpec `ebpf:"noted"`
+	NotesLost           *ebpf.VariableSpec `ebpf:"notes_lost"`
 	OpenCount           *ebpf.VariableSpec `ebpf:"open_count"`
 	OpenRunCount        *ebpf.VariableSpec `ebpf:"open_run_count"`
 	OwnerRecordType     *ebpf.VariableSpec `ebpf:"owner_record_type"`
@@ -865,6 +867,7 @@ type classicVariables struct {
 	Live                *ebpf.Variable `ebpf:"live"`
 	NoWrites            *ebpf.Variable `ebpf:"no_writes"`
 	Noted               *ebpf.Variable `ebpf:"noted"`
+	NotesLost           *ebpf.Variable `ebpf:"notes_lost"`
 	OpenCount           *ebpf.Variable `ebpf:"open_count"`
 	OpenRunCount        *ebpf.Variable `ebpf:"open_run_count"`
 	OwnerRecordType     *ebpf.Variable `ebpf:"owner_record_type"`

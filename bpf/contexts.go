@@ -122,6 +122,23 @@ func applyApplications(spec *ebpf.CollectionSpec, correlate bool, contexts *ebpf
 	return nil
 }
 
+// NotesLost counts what applications told and the kernel did not keep.
+func (o *Objects) NotesLost() (uint64, error) { return notesLost(o.vars) }
+
+// NotesLost counts what applications told and the kernel did not keep.
+func (o *BlockObjects) NotesLost() (uint64, error) { return notesLost(o.vars) }
+
+func notesLost(vars map[string]*ebpf.Variable) (lost uint64, err error) {
+	v := vars["notes_lost"]
+	if v == nil {
+		return 0, nil // no program is loaded that takes notes
+	}
+	if err := v.Get(&lost); err != nil {
+		return 0, fmt.Errorf("read the number of lost notes: %w", err)
+	}
+	return lost, nil
+}
+
 // NoteAttachType is that of ProgramApplicationNote: where the kernel has it (Linux 6.6,
 // https://git.kernel.org/torvalds/c/89ae89f53d20) a link for uprobes, which needs no
 // perf_event_open and so no CAP_SYS_ADMIN where that is restricted.

@@ -100,6 +100,7 @@ const (
 	sessionVarModesMultiplier    = "modes_multiplier"
 	sessionVarNoWrites           = "no_writes"
 	sessionVarNoted              = "noted"
+	sessionVarNotesLost          = "notes_lost"
 	sessionVarOpenRunCount       = "open_run_count"
 	sessionVarOwnerSettings      = "owner_settings"
 	sessionVarSettings           = "settings"
@@ -220,6 +221,7 @@ type sessionVariableSpecs struct {
 	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
 	NoWrites           *ebpf.VariableSpec `ebpf:"no_writes"`
 	Noted              *ebpf.VariableSpec `ebpf:"noted"`
+	NotesLost          *ebpf.VariableSpec `ebpf:"notes_lost"`
 	OpenRunCount       *ebpf.VariableSpec `ebpf:"open_run_count"`
 	OwnerSettings      *ebpf.VariableSpec `ebpf:"owner_settings"`
 	Settings           *ebpf.VariableSpec `ebpf:"settings"`
@@ -313,6 +315,7 @@ type sessionVariables struct {
 	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
 	NoWrites           *ebpf.Variable `ebpf:"no_writes"`
 	Noted              *ebpf.Variable `ebpf:"noted"`
+	NotesLost          *ebpf.Variable `ebpf:"notes_lost"`
 	OpenRunCount       *ebpf.Variable `ebpf:"open_run_count"`
 	OwnerSettings      *ebpf.Variable `ebpf:"owner_settings"`
 	Settings           *ebpf.Variable `ebpf:"settings"`

@@ -33,6 +33,11 @@ type applicationFinder interface {
 	Stats() applications.Stats
 }
 
+// noteLoser counts lost notes: *bpf.Objects, *bpf.BlockObjects.
+type noteLoser interface {
+	NotesLost() (uint64, error)
+}
+
 // applicationProbes probes applications that tell of their spans during a run. Nil
 // does nothing.
 type applicationProbes struct {
@@ -174,10 +179,15 @@ func (p *applicationProbes) close() error {
 }
 
 // summarize tells the summary what was probed and what was not, after close.
-func (p *applicationProbes) summarize(s *export.Summary) {
+func (p *applicationProbes) summarize(s *export.Summary, objects noteLoser) {
 	if p == nil {
 		return
 	}
+	lost, err := objects.NotesLost()
+	if err != nil {
+		p.logger.Warn("the summary lacks the statements that the kernel did not keep", "error", err)
+	}
+	s.KernelLost["statements_lost"] = lost
 	s.Applications, s.ApplicationsUnread = p.probed, p.unread
 	s.KernelLost["applications_failed"] = p.failed
 	s.KernelLost["applications_left_out"] = p.finder.Stats().LeftOut

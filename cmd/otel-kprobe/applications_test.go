@@ -162,8 +162,8 @@ func TestApplicationProbes(t *testing.T) {
 			}
 		}
 		summary := export.Summary{KernelLost: map[string]uint64{}}
-		r.summarize(&summary)
-		want := export.Summary{Applications: 3, ApplicationsUnread: 2, KernelLost: map[string]uint64{"applications_failed": 2, "applications_left_out": 2}}
+		r.summarize(&summary, lostNotes(4))
+		want := export.Summary{Applications: 3, ApplicationsUnread: 2, KernelLost: map[string]uint64{"applications_failed": 2, "applications_left_out": 2, "statements_lost": 4}}
 		if diff := cmp.Diff(want, summary); diff != "" {
 			t.Errorf("summary (-want +got):\n%s", diff)
 		}
@@ -258,3 +258,8 @@ func TestApplicationProbesOff(t *testing.T) {
 		t.Error("applications would not be looked for")
 	}
 }
+
+// lostNotes is a noteLoser.
+type lostNotes uint64
+
+func (n lostNotes) NotesLost() (uint64, error) { return uint64(n), nil }

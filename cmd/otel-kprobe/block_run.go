@@ -282,7 +282,7 @@ func (r *blockRun) finish(err error) error {
 	unsent := r.sendLast()
 	summary := r.summary(len(inFlight))
 	summary.HistogramsUnsent = uint64(unsent)
-	r.applications.summarize(&summary)
+	r.applications.summarize(&summary, r.kernel.objects)
 	err = r.close(&summary, r.kernel.objects.Close, errs...)
 	return errors.Join(err, readerGone(r.live.Finish(r.latencies.named(r.latencies.whole))))
 }

@@ -132,7 +132,7 @@ func (r *packetsRun) finish(err error) error {
 	}))
 	r.capture.closeAll()
 	summary := r.summary(live, tracked, missed)
-	r.applications.summarize(&summary)
+	r.applications.summarize(&summary, r.kernel.objects)
 	return r.close(&summary, func() error {
 		r.own.forget(r.kernel.objects)
 		return r.kernel.objects.Close()
