@@ -249,7 +249,7 @@ func TestApplicationProbesOff(t *testing.T) {
 		}
 		p.start(t.Context())
 		summary := export.Summary{}
-		p.summarize(&summary)
+		p.summarize(&summary, lostNotes(4))
 		if err := p.close(); err != nil || !cmp.Equal(summary, export.Summary{}) {
 			t.Errorf("%v, %+v, want nothing", err, summary)
 		}
