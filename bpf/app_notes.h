@@ -98,9 +98,12 @@ static __always_inline void note_span_end(struct pt_regs *ctx)
 	struct noted_span span = {.span_id = ctx->rdi, .tgid = tgid};
 	struct noted_span parent = {.span_id = ctx->rsi, .tgid = tgid};
 	__u64 *g = bpf_map_lookup_elem(&span_goroutines, &span), *of_parent;
-	struct goroutine key = {.g = g ? *g : ctx->r14, .tgid = tgid};
+	struct goroutine key = {.g = ctx->r14, .tgid = tgid};
 	struct told_context *told;
 
+	barrier_var(key.g); /* else the context's address is computed, which the verifier refuses */
+	if (g)
+		key.g = *g;
 	bpf_map_delete_elem(&span_goroutines, &span);
 	told = bpf_map_lookup_elem(&goroutine_contexts, &key);
 	if (!told || *(__u64 *)told->app.span_id != span.span_id)

@@ -51,22 +51,22 @@ static __always_inline void note_socket(struct pt_regs *ctx)
 	read_note(ctx, &noted.told);
 	noted.told.side = kind == NOTE_SOCKET_ASKS ? SIDE_ASKS : SIDE_ANSWERS;
 	known = bpf_map_lookup_elem(&noted_sockets, &sock);
-	if (kind == NOTE_SOCKET_ANSWERED || kind == NOTE_SOCKET_FREE) { /* of a span that has the socket still */
-		if (!known || *(u64 *)known->told.app.span_id != *(u64 *)noted.told.app.span_id)
-			return;
-	}
-	if (kind == NOTE_SOCKET_FREE) {
-		known->told.source = 0;
-		bpf_map_delete_elem(&noted_sockets, &sock);
+	applications_seen = 1;
+	if (!known) {
+		if (kind == NOTE_SOCKET_ASKS || kind == NOTE_SOCKET_ANSWERS)
+			count_note(bpf_map_update_elem(&noted_sockets, &sock, &noted, BPF_ANY));
 		return;
 	}
-	applications_seen = 1;
-	if (known) {
-		change_context(&known->told, &noted.told);
-		known->answered = noted.answered;
-	} else {
-		count_note(bpf_map_update_elem(&noted_sockets, &sock, &noted, BPF_ANY));
-	}
+	/* A span speaks for the socket only while that is still its own. */
+	if ((kind == NOTE_SOCKET_ANSWERED || kind == NOTE_SOCKET_FREE) &&
+	    *(u64 *)known->told.app.span_id != *(u64 *)noted.told.app.span_id)
+		return;
+	if (kind == NOTE_SOCKET_FREE)
+		noted.told.source = 0;
+	change_context(&known->told, &noted.told);
+	known->answered = noted.answered;
+	if (kind == NOTE_SOCKET_FREE)
+		bpf_map_delete_elem(&noted_sockets, &sock);
 }
 
 /*

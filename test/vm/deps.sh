@@ -7,6 +7,8 @@ set -euo pipefail
 packages=(
 	# BPF programs and the Go test suite (race detector, libpcap's compiler).
 	ca-certificates clang gcc git jq libbpf-dev libc6-dev libpcap-dev llvm make
+	# What reads the unit of deploy/ as it will be read.
+	systemd
 	# Virtual machines: emulator, guest root file system, kernels.
 	busybox-static debian-archive-keyring e2fsprogs fakeroot kmod
 	mmdebstrap uidmap qemu-system-x86 util-linux xz-utils zstd
