@@ -2,7 +2,7 @@
 /*
  * app_context.h - which span of its application a thread is in, in all objects.
  *
- * Two tell it: the application itself, by the package otelkprobe (app_notes.h), and
+ * Two tell it: the application itself, by the package otelkprobe (app_statements.h), and
  * instrumentation of others, in the pinned map traces_ctx_v1
  * (https://github.com/open-telemetry/opentelemetry-specification/pull/4855). That map
  * is not ours: the OpenTelemetry eBPF Instrumentation writes it first of all. User
@@ -17,7 +17,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
-#define MAX_NOTED_GOROUTINES 16384
+#define MAX_GOROUTINES 16384
 #define THREAD_STACK_BYTES 16384 /* THREAD_SIZE of x86-64 without KASAN */
 
 /* A span, as on the wire of W3C trace context; all zero: none. */
@@ -42,6 +42,7 @@ enum app_flag {
 enum app_side {
 	SIDE_ASKS = 1,
 	SIDE_ANSWERS = 2,
+	SIDE_ANSWERED = 3, /* the span has ended: only what is still written counts */
 };
 
 /* A span and who told it. */
@@ -76,19 +77,19 @@ struct goroutine {
 	__u32 pad;
 };
 
-/* LRU: a full map forgets the goroutine that noted nothing for longest. */
+/* LRU: a full map forgets the goroutine that stated nothing for longest. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_NOTED_GOROUTINES);
+	__uint(max_entries, MAX_GOROUTINES);
 	__type(key, struct goroutine);
 	__type(value, struct told_context);
 } goroutine_contexts SEC(".maps");
 
-/* Has any application noted a span? Zero saves everybody the look-ups. */
+/* Has any application told of a span? Zero saves everybody the look-ups. */
 __u32 applications_seen = 0;
 
-/* Notes that the kernel did not take. */
-__u64 notes_lost = 0;
+/* Statements that the kernel did not keep. */
+__u64 statements_lost = 0;
 
 struct task_struct___user {
 	void *stack;
@@ -134,13 +135,13 @@ static __always_inline struct told_context *goroutine_context(__u64 thread)
 static __always_inline void read_thread_context(struct told_context *told)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	const struct told_context *noted = 0;
+	const struct told_context *stated = 0;
 	const struct app_context *known;
 
 	if (applications_seen)
-		noted = goroutine_context(thread);
-	if (noted && noted->source) {
-		*told = *noted;
+		stated = goroutine_context(thread);
+	if (stated && stated->source) {
+		*told = *stated;
 		return;
 	}
 	known = bpf_map_lookup_elem(&traces_ctx_v1, &thread);

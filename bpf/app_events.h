@@ -111,11 +111,11 @@ static __always_inline const struct told_context *receiving_context(u64 sock)
  */
 __noinline int tell_user(u64 sock, u64 journey, u64 skb, u32 what, u32 by_thread)
 {
-	const struct told_context *noted = what == APP_READS ? receiving_context(sock) : socket_context(sock, 0);
+	const struct told_context *bound = what == APP_READS ? receiving_context(sock) : socket_context(sock, 0);
 	struct told_context told = {};
 
-	if (noted)
-		told = *noted;
+	if (bound)
+		told = *bound;
 	else if (by_thread)
 		read_thread_context(&told);
 	return told.source ? tell_span(&told, journey, skb, what) : 0;

@@ -3,26 +3,20 @@
 #ifndef OTEL_KPROBE_APP_SOCKETS_H
 #define OTEL_KPROBE_APP_SOCKETS_H
 
-#include "app_notes.h"
+#include "app_statements.h"
 #include "read.h"
 
-#define MAX_NOTED_SOCKETS 16384
+#define MAX_BOUND_SOCKETS 16384
 #define FILE_TYPE 0170000
 #define FILE_IS_SOCKET 0140000
-
-struct noted_socket {
-	struct told_context told;
-	u8 answered; /* the span has ended: only what is written counts */
-	u8 pad[7];
-};
 
 /* LRU, by the address of the sock; an entry goes when the sock is destroyed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_NOTED_SOCKETS);
+	__uint(max_entries, MAX_BOUND_SOCKETS);
 	__type(key, u64);
-	__type(value, struct noted_socket);
-} noted_sockets SEC(".maps");
+	__type(value, struct told_context);
+} bound_sockets SEC(".maps");
 
 /* The sock behind a file descriptor of the current process, 0: it is no socket. */
 static __always_inline u64 sock_of_fd(u32 fd)
@@ -41,32 +35,36 @@ static __always_inline u64 sock_of_fd(u32 fd)
 	return (u64)BPF_CORE_READ(socket, sk);
 }
 
-static __always_inline void note_socket(struct pt_regs *ctx)
+static __always_inline u8 side_of(u64 kind)
 {
-	u64 sock = sock_of_fd(ctx->r8), kind = ctx->rax & NOTE_KIND;
-	struct noted_socket noted = {.answered = kind == NOTE_SOCKET_ANSWERED}, *known;
+	if (kind == SOCKET_ASKS)
+		return SIDE_ASKS;
+	return kind == SOCKET_ANSWERS ? SIDE_ANSWERS : SIDE_ANSWERED;
+}
+
+static __always_inline void take_socket(struct pt_regs *ctx)
+{
+	u64 sock = sock_of_fd(ctx->r8), kind = ctx->rax & STATEMENT_KIND;
+	struct told_context told = {.side = side_of(kind)}, *known;
 
 	if (!sock)
 		return;
-	read_note(ctx, &noted.told);
-	noted.told.side = kind == NOTE_SOCKET_ASKS ? SIDE_ASKS : SIDE_ANSWERS;
-	known = bpf_map_lookup_elem(&noted_sockets, &sock);
+	read_statement(ctx, &told);
+	known = bpf_map_lookup_elem(&bound_sockets, &sock);
 	applications_seen = 1;
 	if (!known) {
-		if (kind == NOTE_SOCKET_ASKS || kind == NOTE_SOCKET_ANSWERS)
-			count_note(bpf_map_update_elem(&noted_sockets, &sock, &noted, BPF_ANY));
+		if (told.side != SIDE_ANSWERED)
+			count_lost(bpf_map_update_elem(&bound_sockets, &sock, &told, BPF_ANY));
 		return;
 	}
-	/* A span speaks for the socket only while that is still its own. */
-	if ((kind == NOTE_SOCKET_ANSWERED || kind == NOTE_SOCKET_FREE) &&
-	    *(u64 *)known->told.app.span_id != *(u64 *)noted.told.app.span_id)
+	/* A span speaks of its end only while the socket is still its own. */
+	if (told.side == SIDE_ANSWERED && *(u64 *)known->app.span_id != *(u64 *)told.app.span_id)
 		return;
-	if (kind == NOTE_SOCKET_FREE)
-		noted.told.source = 0;
-	change_context(&known->told, &noted.told);
-	known->answered = noted.answered;
-	if (kind == NOTE_SOCKET_FREE)
-		bpf_map_delete_elem(&noted_sockets, &sock);
+	if (kind == SOCKET_FREE)
+		told.source = 0;
+	change_context(known, &told);
+	if (kind == SOCKET_FREE)
+		bpf_map_delete_elem(&bound_sockets, &sock);
 }
 
 /*
@@ -75,16 +73,16 @@ static __always_inline void note_socket(struct pt_regs *ctx)
  */
 static __always_inline struct told_context *socket_context(u64 sock, u32 writes)
 {
-	struct noted_socket *noted = applications_seen ? bpf_map_lookup_elem(&noted_sockets, &sock) : 0;
+	struct told_context *told = applications_seen ? bpf_map_lookup_elem(&bound_sockets, &sock) : 0;
 
-	return noted && noted->told.source && (writes || !noted->answered) ? &noted->told : 0;
+	return told && told->source && (writes || told->side != SIDE_ANSWERED) ? told : 0;
 }
 
-SEC("kprobe/application_note")
-int application_note(struct pt_regs *ctx)
+SEC("kprobe/application_statement")
+int application_statement(struct pt_regs *ctx)
 {
-	if (!note_goroutine(ctx))
-		note_socket(ctx);
+	if (!take_goroutine(ctx))
+		take_socket(ctx);
 	return 0;
 }
 

@@ -3,7 +3,7 @@
 #ifndef OTEL_KPROBE_BLOCK_PROGRAMS_H
 #define OTEL_KPROBE_BLOCK_PROGRAMS_H
 
-#include "app_notes.h"
+#include "app_statements.h"
 #include "block_requests.h"
 #include <bpf/bpf_tracing.h>
 
@@ -293,10 +293,10 @@ int loop_end(struct pt_regs *ctx)
 	return 0;
 }
 
-SEC("kprobe/application_note")
-int application_note(struct pt_regs *ctx)
+SEC("kprobe/application_statement")
+int application_statement(struct pt_regs *ctx)
 {
-	note_goroutine(ctx);
+	take_goroutine(ctx);
 	return 0;
 }
 

@@ -154,13 +154,6 @@ type blockHistogramKey struct {
 	Bytes [16]uint8
 }
 
-type blockNotedSpan struct {
-	_      structs.HostLayout
-	SpanId uint64
-	Tgid   uint32
-	Pad    uint32
-}
-
 type blockRequestState struct {
 	_             structs.HostLayout
 	Key           uint64
@@ -169,6 +162,13 @@ type blockRequestState struct {
 	Children      uint8
 	Pad           [6]uint8
 	Record        blockBlockRecord
+}
+
+type blockStartedSpan struct {
+	_      structs.HostLayout
+	SpanId uint64
+	Tgid   uint32
+	Pad    uint32
 }
 
 type blockToldContext struct {
@@ -203,47 +203,47 @@ type blockWorker struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	blockMapBios              = "bios"
-	blockMapBlockCpuStates    = "block_cpu_states"
-	blockMapGoroutineContexts = "goroutine_contexts"
-	blockMapHistograms        = "histograms"
-	blockMapRequests          = "requests"
-	blockMapRing              = "ring"
-	blockMapSpanGoroutines    = "span_goroutines"
-	blockMapTotal             = "total"
-	blockMapTracesCtxV1       = "traces_ctx_v1"
-	blockMapUppers            = "uppers"
-	blockMapWorkers           = "workers"
-	blockMapWriters           = "writers"
-	blockProgApplicationNote  = "application_note"
-	blockProgBioComplete      = "bio_complete"
-	blockProgBioCompleteAgain = "bio_complete_again"
-	blockProgBioQueue         = "bio_queue"
-	blockProgBioRemap         = "bio_remap"
-	blockProgBioSplit         = "bio_split"
-	blockProgExecuteNowait    = "execute_nowait"
-	blockProgExecuteWait      = "execute_wait"
-	blockProgLoopBegin        = "loop_begin"
-	blockProgLoopEnd          = "loop_end"
-	blockProgRqComplete       = "rq_complete"
-	blockProgRqCompleteAgain  = "rq_complete_again"
-	blockProgRqInsert         = "rq_insert"
-	blockProgRqIssue          = "rq_issue"
-	blockProgRqIssueAgain     = "rq_issue_again"
-	blockProgRqRequeue        = "rq_requeue"
-	blockProgWritebackBegin   = "writeback_begin"
-	blockProgWritebackEnd     = "writeback_end"
-	blockVarAppSettings       = "app_settings"
-	blockVarApplicationsSeen  = "applications_seen"
-	blockVarBlockRecordType   = "block_record_type"
-	blockVarEmptyHistogram    = "empty_histogram"
-	blockVarHistogramsFull    = "histograms_full"
-	blockVarNotesLost         = "notes_lost"
-	blockVarRequeuedCount     = "requeued_count"
-	blockVarSettings          = "settings"
-	blockVarUpperCount        = "upper_count"
-	blockVarWorkerCount       = "worker_count"
-	blockVarWriterCount       = "writer_count"
+	blockMapBios                  = "bios"
+	blockMapBlockCpuStates        = "block_cpu_states"
+	blockMapGoroutineContexts     = "goroutine_contexts"
+	blockMapHistograms            = "histograms"
+	blockMapRequests              = "requests"
+	blockMapRing                  = "ring"
+	blockMapSpanGoroutines        = "span_goroutines"
+	blockMapTotal                 = "total"
+	blockMapTracesCtxV1           = "traces_ctx_v1"
+	blockMapUppers                = "uppers"
+	blockMapWorkers               = "workers"
+	blockMapWriters               = "writers"
+	blockProgApplicationStatement = "application_statement"
+	blockProgBioComplete          = "bio_complete"
+	blockProgBioCompleteAgain     = "bio_complete_again"
+	blockProgBioQueue             = "bio_queue"
+	blockProgBioRemap             = "bio_remap"
+	blockProgBioSplit             = "bio_split"
+	blockProgExecuteNowait        = "execute_nowait"
+	blockProgExecuteWait          = "execute_wait"
+	blockProgLoopBegin            = "loop_begin"
+	blockProgLoopEnd              = "loop_end"
+	blockProgRqComplete           = "rq_complete"
+	blockProgRqCompleteAgain      = "rq_complete_again"
+	blockProgRqInsert             = "rq_insert"
+	blockProgRqIssue              = "rq_issue"
+	blockProgRqIssueAgain         = "rq_issue_again"
+	blockProgRqRequeue            = "rq_requeue"
+	blockProgWritebackBegin       = "writeback_begin"
+	blockProgWritebackEnd         = "writeback_end"
+	blockVarAppSettings           = "app_settings"
+	blockVarApplicationsSeen      = "applications_seen"
+	blockVarBlockRecordType       = "block_record_type"
+	blockVarEmptyHistogram        = "empty_histogram"
+	blockVarHistogramsFull        = "histograms_full"
+	blockVarRequeuedCount         = "requeued_count"
+	blockVarSettings              = "settings"
+	blockVarStatementsLost        = "statements_lost"
+	blockVarUpperCount            = "upper_count"
+	blockVarWorkerCount           = "worker_count"
+	blockVarWriterCount           = "writer_count"
 )
 
 // loadBlock returns the embedded CollectionSpec for block.
@@ -288,24 +288,24 @@ type blockSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockProgramSpecs struct {
-	ApplicationNote  *ebpf.ProgramSpec `ebpf:"application_note"`
-	BioComplete      *ebpf.ProgramSpec `ebpf:"bio_complete"`
-	BioCompleteAgain *ebpf.ProgramSpec `ebpf:"bio_complete_again"`
-	BioQueue         *ebpf.ProgramSpec `ebpf:"bio_queue"`
-	BioRemap         *ebpf.ProgramSpec `ebpf:"bio_remap"`
-	BioSplit         *ebpf.ProgramSpec `ebpf:"bio_split"`
-	ExecuteNowait    *ebpf.ProgramSpec `ebpf:"execute_nowait"`
-	ExecuteWait      *ebpf.ProgramSpec `ebpf:"execute_wait"`
-	LoopBegin        *ebpf.ProgramSpec `ebpf:"loop_begin"`
-	LoopEnd          *ebpf.ProgramSpec `ebpf:"loop_end"`
-	RqComplete       *ebpf.ProgramSpec `ebpf:"rq_complete"`
-	RqCompleteAgain  *ebpf.ProgramSpec `ebpf:"rq_complete_again"`
-	RqInsert         *ebpf.ProgramSpec `ebpf:"rq_insert"`
-	RqIssue          *ebpf.ProgramSpec `ebpf:"rq_issue"`
-	RqIssueAgain     *ebpf.ProgramSpec `ebpf:"rq_issue_again"`
-	RqRequeue        *ebpf.ProgramSpec `ebpf:"rq_requeue"`
-	WritebackBegin   *ebpf.ProgramSpec `ebpf:"writeback_begin"`
-	WritebackEnd     *ebpf.ProgramSpec `ebpf:"writeback_end"`
+	ApplicationStatement *ebpf.ProgramSpec `ebpf:"application_statement"`
+	BioComplete          *ebpf.ProgramSpec `ebpf:"bio_complete"`
+	BioCompleteAgain     *ebpf.ProgramSpec `ebpf:"bio_complete_again"`
+	BioQueue             *ebpf.ProgramSpec `ebpf:"bio_queue"`
+	BioRemap             *ebpf.ProgramSpec `ebpf:"bio_remap"`
+	BioSplit             *ebpf.ProgramSpec `ebpf:"bio_split"`
+	ExecuteNowait        *ebpf.ProgramSpec `ebpf:"execute_nowait"`
+	ExecuteWait          *ebpf.ProgramSpec `ebpf:"execute_wait"`
+	LoopBegin            *ebpf.ProgramSpec `ebpf:"loop_begin"`
+	LoopEnd              *ebpf.ProgramSpec `ebpf:"loop_end"`
+	RqComplete           *ebpf.ProgramSpec `ebpf:"rq_complete"`
+	RqCompleteAgain      *ebpf.ProgramSpec `ebpf:"rq_complete_again"`
+	RqInsert             *ebpf.ProgramSpec `ebpf:"rq_insert"`
+	RqIssue              *ebpf.ProgramSpec `ebpf:"rq_issue"`
+	RqIssueAgain         *ebpf.ProgramSpec `ebpf:"rq_issue_again"`
+	RqRequeue            *ebpf.ProgramSpec `ebpf:"rq_requeue"`
+	WritebackBegin       *ebpf.ProgramSpec `ebpf:"writeback_begin"`
+	WritebackEnd         *ebpf.ProgramSpec `ebpf:"writeback_end"`
 }
 
 // blockMapSpecs contains maps before they are loaded into the kernel.
@@ -335,9 +335,9 @@ type blockVariableSpecs struct {
 	BlockRecordType  *ebpf.VariableSpec `ebpf:"block_record_type"`
 	EmptyHistogram   *ebpf.VariableSpec `ebpf:"empty_histogram"`
 	HistogramsFull   *ebpf.VariableSpec `ebpf:"histograms_full"`
-	NotesLost        *ebpf.VariableSpec `ebpf:"notes_lost"`
 	RequeuedCount    *ebpf.VariableSpec `ebpf:"requeued_count"`
 	Settings         *ebpf.VariableSpec `ebpf:"settings"`
+	StatementsLost   *ebpf.VariableSpec `ebpf:"statements_lost"`
 	UpperCount       *ebpf.VariableSpec `ebpf:"upper_count"`
 	WorkerCount      *ebpf.VariableSpec `ebpf:"worker_count"`
 	WriterCount      *ebpf.VariableSpec `ebpf:"writer_count"`
@@ -403,9 +403,9 @@ type blockVariables struct {
 	BlockRecordType  *ebpf.Variable `ebpf:"block_record_type"`
 	EmptyHistogram   *ebpf.Variable `ebpf:"empty_histogram"`
 	HistogramsFull   *ebpf.Variable `ebpf:"histograms_full"`
-	NotesLost        *ebpf.Variable `ebpf:"notes_lost"`
 	RequeuedCount    *ebpf.Variable `ebpf:"requeued_count"`
 	Settings         *ebpf.Variable `ebpf:"settings"`
+	StatementsLost   *ebpf.Variable `ebpf:"statements_lost"`
 	UpperCount       *ebpf.Variable `ebpf:"upper_count"`
 	WorkerCount      *ebpf.Variable `ebpf:"worker_count"`
 	WriterCount      *ebpf.Variable `ebpf:"writer_count"`
@@ -415,29 +415,29 @@ type blockVariables struct {
 //
 // It can be passed to loadBlockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockPrograms struct {
-	ApplicationNote  *ebpf.Program `ebpf:"application_note"`
-	BioComplete      *ebpf.Program `ebpf:"bio_complete"`
-	BioCompleteAgain *ebpf.Program `ebpf:"bio_complete_again"`
-	BioQueue         *ebpf.Program `ebpf:"bio_queue"`
-	BioRemap         *ebpf.Program `ebpf:"bio_remap"`
-	BioSplit         *ebpf.Program `ebpf:"bio_split"`
-	ExecuteNowait    *ebpf.Program `ebpf:"execute_nowait"`
-	ExecuteWait      *ebpf.Program `ebpf:"execute_wait"`
-	LoopBegin        *ebpf.Program `ebpf:"loop_begin"`
-	LoopEnd          *ebpf.Program `ebpf:"loop_end"`
-	RqComplete       *ebpf.Program `ebpf:"rq_complete"`
-	RqCompleteAgain  *ebpf.Program `ebpf:"rq_complete_again"`
-	RqInsert         *ebpf.Program `ebpf:"rq_insert"`
-	RqIssue          *ebpf.Program `ebpf:"rq_issue"`
-	RqIssueAgain     *ebpf.Program `ebpf:"rq_issue_again"`
-	RqRequeue        *ebpf.Program `ebpf:"rq_requeue"`
-	WritebackBegin   *ebpf.Program `ebpf:"writeback_begin"`
-	WritebackEnd     *ebpf.Program `ebpf:"writeback_end"`
+	ApplicationStatement *ebpf.Program `ebpf:"application_statement"`
+	BioComplete          *ebpf.Program `ebpf:"bio_complete"`
+	BioCompleteAgain     *ebpf.Program `ebpf:"bio_complete_again"`
+	BioQueue             *ebpf.Program `ebpf:"bio_queue"`
+	BioRemap             *ebpf.Program `ebpf:"bio_remap"`
+	BioSplit             *ebpf.Program `ebpf:"bio_split"`
+	ExecuteNowait        *ebpf.Program `ebpf:"execute_nowait"`
+	ExecuteWait          *ebpf.Program `ebpf:"execute_wait"`
+	LoopBegin            *ebpf.Program `ebpf:"loop_begin"`
+	LoopEnd              *ebpf.Program `ebpf:"loop_end"`
+	RqComplete           *ebpf.Program `ebpf:"rq_complete"`
+	RqCompleteAgain      *ebpf.Program `ebpf:"rq_complete_again"`
+	RqInsert             *ebpf.Program `ebpf:"rq_insert"`
+	RqIssue              *ebpf.Program `ebpf:"rq_issue"`
+	RqIssueAgain         *ebpf.Program `ebpf:"rq_issue_again"`
+	RqRequeue            *ebpf.Program `ebpf:"rq_requeue"`
+	WritebackBegin       *ebpf.Program `ebpf:"writeback_begin"`
+	WritebackEnd         *ebpf.Program `ebpf:"writeback_end"`
 }
 
 func (p *blockPrograms) Close() error {
 	return _BlockClose(
-		p.ApplicationNote,
+		p.ApplicationStatement,
 		p.BioComplete,
 		p.BioCompleteAgain,
 		p.BioQueue,

@@ -16,46 +16,46 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	blockOldMapBios              = "bios"
-	blockOldMapBlockCpuStates    = "block_cpu_states"
-	blockOldMapGoroutineContexts = "goroutine_contexts"
-	blockOldMapHistograms        = "histograms"
-	blockOldMapRequests          = "requests"
-	blockOldMapRing              = "ring"
-	blockOldMapSpanGoroutines    = "span_goroutines"
-	blockOldMapTotal             = "total"
-	blockOldMapTracesCtxV1       = "traces_ctx_v1"
-	blockOldMapUppers            = "uppers"
-	blockOldMapWorkers           = "workers"
-	blockOldMapWriters           = "writers"
-	blockOldProgApplicationNote  = "application_note"
-	blockOldProgBioComplete      = "bio_complete"
-	blockOldProgBioQueue         = "bio_queue"
-	blockOldProgBioRemap         = "bio_remap"
-	blockOldProgBioSplit         = "bio_split"
-	blockOldProgExecuteNowait    = "execute_nowait"
-	blockOldProgExecuteWait      = "execute_wait"
-	blockOldProgLoopBegin        = "loop_begin"
-	blockOldProgLoopEnd          = "loop_end"
-	blockOldProgRqComplete       = "rq_complete"
-	blockOldProgRqInsert         = "rq_insert"
-	blockOldProgRqIssue          = "rq_issue"
-	blockOldProgRqRequeue        = "rq_requeue"
-	blockOldProgWritebackBegin   = "writeback_begin"
-	blockOldProgWritebackEnd     = "writeback_end"
-	blockOldVarAppSettings       = "app_settings"
-	blockOldVarApplicationsSeen  = "applications_seen"
-	blockOldVarBlockRecordType   = "block_record_type"
-	blockOldVarEmptyBios         = "empty_bios"
-	blockOldVarEmptyHistogram    = "empty_histogram"
-	blockOldVarEmptyRequests     = "empty_requests"
-	blockOldVarHistogramsFull    = "histograms_full"
-	blockOldVarNotesLost         = "notes_lost"
-	blockOldVarRequeuedCount     = "requeued_count"
-	blockOldVarSettings          = "settings"
-	blockOldVarUpperCount        = "upper_count"
-	blockOldVarWorkerCount       = "worker_count"
-	blockOldVarWriterCount       = "writer_count"
+	blockOldMapBios                  = "bios"
+	blockOldMapBlockCpuStates        = "block_cpu_states"
+	blockOldMapGoroutineContexts     = "goroutine_contexts"
+	blockOldMapHistograms            = "histograms"
+	blockOldMapRequests              = "requests"
+	blockOldMapRing                  = "ring"
+	blockOldMapSpanGoroutines        = "span_goroutines"
+	blockOldMapTotal                 = "total"
+	blockOldMapTracesCtxV1           = "traces_ctx_v1"
+	blockOldMapUppers                = "uppers"
+	blockOldMapWorkers               = "workers"
+	blockOldMapWriters               = "writers"
+	blockOldProgApplicationStatement = "application_statement"
+	blockOldProgBioComplete          = "bio_complete"
+	blockOldProgBioQueue             = "bio_queue"
+	blockOldProgBioRemap             = "bio_remap"
+	blockOldProgBioSplit             = "bio_split"
+	blockOldProgExecuteNowait        = "execute_nowait"
+	blockOldProgExecuteWait          = "execute_wait"
+	blockOldProgLoopBegin            = "loop_begin"
+	blockOldProgLoopEnd              = "loop_end"
+	blockOldProgRqComplete           = "rq_complete"
+	blockOldProgRqInsert             = "rq_insert"
+	blockOldProgRqIssue              = "rq_issue"
+	blockOldProgRqRequeue            = "rq_requeue"
+	blockOldProgWritebackBegin       = "writeback_begin"
+	blockOldProgWritebackEnd         = "writeback_end"
+	blockOldVarAppSettings           = "app_settings"
+	blockOldVarApplicationsSeen      = "applications_seen"
+	blockOldVarBlockRecordType       = "block_record_type"
+	blockOldVarEmptyBios             = "empty_bios"
+	blockOldVarEmptyHistogram        = "empty_histogram"
+	blockOldVarEmptyRequests         = "empty_requests"
+	blockOldVarHistogramsFull        = "histograms_full"
+	blockOldVarRequeuedCount         = "requeued_count"
+	blockOldVarSettings              = "settings"
+	blockOldVarStatementsLost        = "statements_lost"
+	blockOldVarUpperCount            = "upper_count"
+	blockOldVarWorkerCount           = "worker_count"
+	blockOldVarWriterCount           = "writer_count"
 )
 
 // loadBlockOld returns the embedded CollectionSpec for blockOld.
@@ -100,21 +100,21 @@ type blockOldSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type blockOldProgramSpecs struct {
-	ApplicationNote *ebpf.ProgramSpec `ebpf:"application_note"`
-	BioComplete     *ebpf.ProgramSpec `ebpf:"bio_complete"`
-	BioQueue        *ebpf.ProgramSpec `ebpf:"bio_queue"`
-	BioRemap        *ebpf.ProgramSpec `ebpf:"bio_remap"`
-	BioSplit        *ebpf.ProgramSpec `ebpf:"bio_split"`
-	ExecuteNowait   *ebpf.ProgramSpec `ebpf:"execute_nowait"`
-	ExecuteWait     *ebpf.ProgramSpec `ebpf:"execute_wait"`
-	LoopBegin       *ebpf.ProgramSpec `ebpf:"loop_begin"`
-	LoopEnd         *ebpf.ProgramSpec `ebpf:"loop_end"`
-	RqComplete      *ebpf.ProgramSpec `ebpf:"rq_complete"`
-	RqInsert        *ebpf.ProgramSpec `ebpf:"rq_insert"`
-	RqIssue         *ebpf.ProgramSpec `ebpf:"rq_issue"`
-	RqRequeue       *ebpf.ProgramSpec `ebpf:"rq_requeue"`
-	WritebackBegin  *ebpf.ProgramSpec `ebpf:"writeback_begin"`
-	WritebackEnd    *ebpf.ProgramSpec `ebpf:"writeback_end"`
+	ApplicationStatement *ebpf.ProgramSpec `ebpf:"application_statement"`
+	BioComplete          *ebpf.ProgramSpec `ebpf:"bio_complete"`
+	BioQueue             *ebpf.ProgramSpec `ebpf:"bio_queue"`
+	BioRemap             *ebpf.ProgramSpec `ebpf:"bio_remap"`
+	BioSplit             *ebpf.ProgramSpec `ebpf:"bio_split"`
+	ExecuteNowait        *ebpf.ProgramSpec `ebpf:"execute_nowait"`
+	ExecuteWait          *ebpf.ProgramSpec `ebpf:"execute_wait"`
+	LoopBegin            *ebpf.ProgramSpec `ebpf:"loop_begin"`
+	LoopEnd              *ebpf.ProgramSpec `ebpf:"loop_end"`
+	RqComplete           *ebpf.ProgramSpec `ebpf:"rq_complete"`
+	RqInsert             *ebpf.ProgramSpec `ebpf:"rq_insert"`
+	RqIssue              *ebpf.ProgramSpec `ebpf:"rq_issue"`
+	RqRequeue            *ebpf.ProgramSpec `ebpf:"rq_requeue"`
+	WritebackBegin       *ebpf.ProgramSpec `ebpf:"writeback_begin"`
+	WritebackEnd         *ebpf.ProgramSpec `ebpf:"writeback_end"`
 }
 
 // blockOldMapSpecs contains maps before they are loaded into the kernel.
@@ -146,9 +146,9 @@ type blockOldVariableSpecs struct {
 	EmptyHistogram   *ebpf.VariableSpec `ebpf:"empty_histogram"`
 	EmptyRequests    *ebpf.VariableSpec `ebpf:"empty_requests"`
 	HistogramsFull   *ebpf.VariableSpec `ebpf:"histograms_full"`
-	NotesLost        *ebpf.VariableSpec `ebpf:"notes_lost"`
 	RequeuedCount    *ebpf.VariableSpec `ebpf:"requeued_count"`
 	Settings         *ebpf.VariableSpec `ebpf:"settings"`
+	StatementsLost   *ebpf.VariableSpec `ebpf:"statements_lost"`
 	UpperCount       *ebpf.VariableSpec `ebpf:"upper_count"`
 	WorkerCount      *ebpf.VariableSpec `ebpf:"worker_count"`
 	WriterCount      *ebpf.VariableSpec `ebpf:"writer_count"`
@@ -216,9 +216,9 @@ type blockOldVariables struct {
 	EmptyHistogram   *ebpf.Variable `ebpf:"empty_histogram"`
 	EmptyRequests    *ebpf.Variable `ebpf:"empty_requests"`
 	HistogramsFull   *ebpf.Variable `ebpf:"histograms_full"`
-	NotesLost        *ebpf.Variable `ebpf:"notes_lost"`
 	RequeuedCount    *ebpf.Variable `ebpf:"requeued_count"`
 	Settings         *ebpf.Variable `ebpf:"settings"`
+	StatementsLost   *ebpf.Variable `ebpf:"statements_lost"`
 	UpperCount       *ebpf.Variable `ebpf:"upper_count"`
 	WorkerCount      *ebpf.Variable `ebpf:"worker_count"`
 	WriterCount      *ebpf.Variable `ebpf:"writer_count"`
@@ -228,26 +228,26 @@ type blockOldVariables struct {
 //
 // It can be passed to loadBlockOldObjects or ebpf.CollectionSpec.LoadAndAssign.
 type blockOldPrograms struct {
-	ApplicationNote *ebpf.Program `ebpf:"application_note"`
-	BioComplete     *ebpf.Program `ebpf:"bio_complete"`
-	BioQueue        *ebpf.Program `ebpf:"bio_queue"`
-	BioRemap        *ebpf.Program `ebpf:"bio_remap"`
-	BioSplit        *ebpf.Program `ebpf:"bio_split"`
-	ExecuteNowait   *ebpf.Program `ebpf:"execute_nowait"`
-	ExecuteWait     *ebpf.Program `ebpf:"execute_wait"`
-	LoopBegin       *ebpf.Program `ebpf:"loop_begin"`
-	LoopEnd         *ebpf.Program `ebpf:"loop_end"`
-	RqComplete      *ebpf.Program `ebpf:"rq_complete"`
-	RqInsert        *ebpf.Program `ebpf:"rq_insert"`
-	RqIssue         *ebpf.Program `ebpf:"rq_issue"`
-	RqRequeue       *ebpf.Program `ebpf:"rq_requeue"`
-	WritebackBegin  *ebpf.Program `ebpf:"writeback_begin"`
-	WritebackEnd    *ebpf.Program `ebpf:"writeback_end"`
+	ApplicationStatement *ebpf.Program `ebpf:"application_statement"`
+	BioComplete          *ebpf.Program `ebpf:"bio_complete"`
+	BioQueue             *ebpf.Program `ebpf:"bio_queue"`
+	BioRemap             *ebpf.Program `ebpf:"bio_remap"`
+	BioSplit             *ebpf.Program `ebpf:"bio_split"`
+	ExecuteNowait        *ebpf.Program `ebpf:"execute_nowait"`
+	ExecuteWait          *ebpf.Program `ebpf:"execute_wait"`
+	LoopBegin            *ebpf.Program `ebpf:"loop_begin"`
+	LoopEnd              *ebpf.Program `ebpf:"loop_end"`
+	RqComplete           *ebpf.Program `ebpf:"rq_complete"`
+	RqInsert             *ebpf.Program `ebpf:"rq_insert"`
+	RqIssue              *ebpf.Program `ebpf:"rq_issue"`
+	RqRequeue            *ebpf.Program `ebpf:"rq_requeue"`
+	WritebackBegin       *ebpf.Program `ebpf:"writeback_begin"`
+	WritebackEnd         *ebpf.Program `ebpf:"writeback_end"`
 }
 
 func (p *blockOldPrograms) Close() error {
 	return _BlockOldClose(
-		p.ApplicationNote,
+		p.ApplicationStatement,
 		p.BioComplete,
 		p.BioQueue,
 		p.BioRemap,

@@ -254,20 +254,6 @@ type classicLinkRecord struct {
 	AtMonoNs uint64
 }
 
-type classicNotedSocket struct {
-	_        structs.HostLayout
-	Told     classicToldContext
-	Answered uint8
-	Pad      [7]uint8
-}
-
-type classicNotedSpan struct {
-	_      structs.HostLayout
-	SpanId uint64
-	Tgid   uint32
-	Pad    uint32
-}
-
 type classicOpenFrames struct {
 	_       structs.HostLayout
 	Count   uint32
@@ -466,6 +452,13 @@ type classicStackRecord struct {
 	Addresses [32]uint64
 }
 
+type classicStartedSpan struct {
+	_      structs.HostLayout
+	SpanId uint64
+	Tgid   uint32
+	Pad    uint32
+}
+
 type classicToldContext struct {
 	_      structs.HostLayout
 	App    classicAppContext
@@ -509,110 +502,110 @@ type classicTrackedSkb struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	classicMapAwaitedVerdicts     = "awaited_verdicts"
-	classicMapBuffers             = "buffers"
-	classicMapCpuStates           = "cpu_states"
-	classicMapFieldRooms          = "field_rooms"
-	classicMapGoroutineContexts   = "goroutine_contexts"
-	classicMapLastSkbs            = "last_skbs"
-	classicMapNotedSockets        = "noted_sockets"
-	classicMapNotes               = "notes"
-	classicMapOpenFrames          = "open_frames"
-	classicMapOpenHeads           = "open_heads"
-	classicMapOpenRuns            = "open_runs"
-	classicMapOwnFlows            = "own_flows"
-	classicMapOwners              = "owners"
-	classicMapPayloadRooms        = "payload_rooms"
-	classicMapRing                = "ring"
-	classicMapRuleWalks           = "rule_walks"
-	classicMapRunScratches        = "run_scratches"
-	classicMapSkbCopies           = "skb_copies"
-	classicMapSlots               = "slots"
-	classicMapSpanGoroutines      = "span_goroutines"
-	classicMapTracesCtxV1         = "traces_ctx_v1"
-	classicMapTracked             = "tracked"
-	classicMapWrites              = "writes"
-	classicProgApplicationNote    = "application_note"
-	classicProgCallee             = "callee"
-	classicProgChains0            = "chains_0"
-	classicProgClones0            = "clones_0"
-	classicProgConsumeSkb         = "consume_skb"
-	classicProgDerives0           = "derives_0"
-	classicProgDerivesFirst1      = "derives_first_1"
-	classicProgEndDeferred        = "end_deferred"
-	classicProgEndFreed           = "end_freed"
-	classicProgEndMerged          = "end_merged"
-	classicProgEvict              = "evict"
-	classicProgForgetBuffer       = "forget_buffer"
-	classicProgGathers1           = "gathers_1"
-	classicProgIndirect0          = "indirect_0"
-	classicProgIndirect1          = "indirect_1"
-	classicProgIndirect2          = "indirect_2"
-	classicProgIndirect3          = "indirect_3"
-	classicProgIndirect4          = "indirect_4"
-	classicProgIndirect5          = "indirect_5"
-	classicProgKfreeSkb           = "kfree_skb"
-	classicProgLeave              = "leave"
-	classicProgMergesTrue1        = "merges_true_1"
-	classicProgMergesZero1        = "merges_zero_1"
-	classicProgNfChain            = "nf_chain"
-	classicProgNfEvaluated        = "nf_evaluated"
-	classicProgNfLookup           = "nf_lookup"
-	classicProgNfReject           = "nf_reject"
-	classicProgNfTable            = "nf_table"
-	classicProgNfTarget           = "nf_target"
-	classicProgNfVerdict          = "nf_verdict"
-	classicProgNoStart0           = "no_start_0"
-	classicProgNoStart1           = "no_start_1"
-	classicProgNoStart2           = "no_start_2"
-	classicProgNoStart3           = "no_start_3"
-	classicProgNoStart4           = "no_start_4"
-	classicProgNoStart5           = "no_start_5"
-	classicProgPlain0             = "plain_0"
-	classicProgPlain1             = "plain_1"
-	classicProgPlain2             = "plain_2"
-	classicProgPlain3             = "plain_3"
-	classicProgPlain4             = "plain_4"
-	classicProgPlain5             = "plain_5"
-	classicProgReads0             = "reads_0"
-	classicProgReads1             = "reads_1"
-	classicProgRunLeave           = "run_leave"
-	classicProgSkbCopied          = "skb_copied"
-	classicProgSock1              = "sock_1"
-	classicProgSocketChild        = "socket_child"
-	classicProgSocketGone         = "socket_gone"
-	classicProgSocketUsed         = "socket_used"
-	classicProgSocketWritten      = "socket_written"
-	classicProgTcEnter            = "tc_enter"
-	classicProgXdpEnter           = "xdp_enter"
-	classicVarAppRecordType       = "app_record_type"
-	classicVarAppSettings         = "app_settings"
-	classicVarApplicationsSeen    = "applications_seen"
-	classicVarCallerRecordType    = "caller_record_type"
-	classicVarCloneRecordType     = "clone_record_type"
-	classicVarConntrackRecordType = "conntrack_record_type"
-	classicVarEndRecordType       = "end_record_type"
-	classicVarExtras              = "extras"
-	classicVarFactsRecordType     = "facts_record_type"
-	classicVarFieldsRecordType    = "fields_record_type"
-	classicVarFrameRecordType     = "frame_record_type"
-	classicVarLinkRecordType      = "link_record_type"
-	classicVarLive                = "live"
-	classicVarNoWrites            = "no_writes"
-	classicVarNoted               = "noted"
-	classicVarNotesLost           = "notes_lost"
-	classicVarOpenCount           = "open_count"
-	classicVarOpenRunCount        = "open_run_count"
-	classicVarOwnerRecordType     = "owner_record_type"
-	classicVarOwnerSettings       = "owner_settings"
-	classicVarPayloadRecordType   = "payload_record_type"
-	classicVarRuleRecordType      = "rule_record_type"
-	classicVarSettings            = "settings"
-	classicVarShedMonoNs          = "shed_mono_ns"
-	classicVarStackRecordType     = "stack_record_type"
-	classicVarTraceXdp            = "trace_xdp"
-	classicVarTracedFunc          = "traced_func"
-	classicVarWaitingBuffers      = "waiting_buffers"
+	classicMapAwaitedVerdicts       = "awaited_verdicts"
+	classicMapBoundSockets          = "bound_sockets"
+	classicMapBuffers               = "buffers"
+	classicMapCpuStates             = "cpu_states"
+	classicMapFieldRooms            = "field_rooms"
+	classicMapGoroutineContexts     = "goroutine_contexts"
+	classicMapLastSkbs              = "last_skbs"
+	classicMapNotes                 = "notes"
+	classicMapOpenFrames            = "open_frames"
+	classicMapOpenHeads             = "open_heads"
+	classicMapOpenRuns              = "open_runs"
+	classicMapOwnFlows              = "own_flows"
+	classicMapOwners                = "owners"
+	classicMapPayloadRooms          = "payload_rooms"
+	classicMapRing                  = "ring"
+	classicMapRuleWalks             = "rule_walks"
+	classicMapRunScratches          = "run_scratches"
+	classicMapSkbCopies             = "skb_copies"
+	classicMapSlots                 = "slots"
+	classicMapSpanGoroutines        = "span_goroutines"
+	classicMapTracesCtxV1           = "traces_ctx_v1"
+	classicMapTracked               = "tracked"
+	classicMapWrites                = "writes"
+	classicProgApplicationStatement = "application_statement"
+	classicProgCallee               = "callee"
+	classicProgChains0              = "chains_0"
+	classicProgClones0              = "clones_0"
+	classicProgConsumeSkb           = "consume_skb"
+	classicProgDerives0             = "derives_0"
+	classicProgDerivesFirst1        = "derives_first_1"
+	classicProgEndDeferred          = "end_deferred"
+	classicProgEndFreed             = "end_freed"
+	classicProgEndMerged            = "end_merged"
+	classicProgEvict                = "evict"
+	classicProgForgetBuffer         = "forget_buffer"
+	classicProgGathers1             = "gathers_1"
+	classicProgIndirect0            = "indirect_0"
+	classicProgIndirect1            = "indirect_1"
+	classicProgIndirect2            = "indirect_2"
+	classicProgIndirect3            = "indirect_3"
+	classicProgIndirect4            = "indirect_4"
+	classicProgIndirect5            = "indirect_5"
+	classicProgKfreeSkb             = "kfree_skb"
+	classicProgLeave                = "leave"
+	classicProgMergesTrue1          = "merges_true_1"
+	classicProgMergesZero1          = "merges_zero_1"
+	classicProgNfChain              = "nf_chain"
+	classicProgNfEvaluated          = "nf_evaluated"
+	classicProgNfLookup             = "nf_lookup"
+	classicProgNfReject             = "nf_reject"
+	classicProgNfTable              = "nf_table"
+	classicProgNfTarget             = "nf_target"
+	classicProgNfVerdict            = "nf_verdict"
+	classicProgNoStart0             = "no_start_0"
+	classicProgNoStart1             = "no_start_1"
+	classicProgNoStart2             = "no_start_2"
+	classicProgNoStart3             = "no_start_3"
+	classicProgNoStart4             = "no_start_4"
+	classicProgNoStart5             = "no_start_5"
+	classicProgPlain0               = "plain_0"
+	classicProgPlain1               = "plain_1"
+	classicProgPlain2               = "plain_2"
+	classicProgPlain3               = "plain_3"
+	classicProgPlain4               = "plain_4"
+	classicProgPlain5               = "plain_5"
+	classicProgReads0               = "reads_0"
+	classicProgReads1               = "reads_1"
+	classicProgRunLeave             = "run_leave"
+	classicProgSkbCopied            = "skb_copied"
+	classicProgSock1                = "sock_1"
+	classicProgSocketChild          = "socket_child"
+	classicProgSocketGone           = "socket_gone"
+	classicProgSocketUsed           = "socket_used"
+	classicProgSocketWritten        = "socket_written"
+	classicProgTcEnter              = "tc_enter"
+	classicProgXdpEnter             = "xdp_enter"
+	classicVarAppRecordType         = "app_record_type"
+	classicVarAppSettings           = "app_settings"
+	classicVarApplicationsSeen      = "applications_seen"
+	classicVarCallerRecordType      = "caller_record_type"
+	classicVarCloneRecordType       = "clone_record_type"
+	classicVarConntrackRecordType   = "conntrack_record_type"
+	classicVarEndRecordType         = "end_record_type"
+	classicVarExtras                = "extras"
+	classicVarFactsRecordType       = "facts_record_type"
+	classicVarFieldsRecordType      = "fields_record_type"
+	classicVarFrameRecordType       = "frame_record_type"
+	classicVarLinkRecordType        = "link_record_type"
+	classicVarLive                  = "live"
+	classicVarNoWrites              = "no_writes"
+	classicVarNoted                 = "noted"
+	classicVarOpenCount             = "open_count"
+	classicVarOpenRunCount          = "open_run_count"
+	classicVarOwnerRecordType       = "owner_record_type"
+	classicVarOwnerSettings         = "owner_settings"
+	classicVarPayloadRecordType     = "payload_record_type"
+	classicVarRuleRecordType        = "rule_record_type"
+	classicVarSettings              = "settings"
+	classicVarShedMonoNs            = "shed_mono_ns"
+	classicVarStackRecordType       = "stack_record_type"
+	classicVarStatementsLost        = "statements_lost"
+	classicVarTraceXdp              = "trace_xdp"
+	classicVarTracedFunc            = "traced_func"
+	classicVarWaitingBuffers        = "waiting_buffers"
 )
 
 // loadClassic returns the embedded CollectionSpec for classic.
@@ -657,59 +650,59 @@ type classicSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicProgramSpecs struct {
-	ApplicationNote *ebpf.ProgramSpec `ebpf:"application_note"`
-	Callee          *ebpf.ProgramSpec `ebpf:"callee"`
-	Chains0         *ebpf.ProgramSpec `ebpf:"chains_0"`
-	Clones0         *ebpf.ProgramSpec `ebpf:"clones_0"`
-	ConsumeSkb      *ebpf.ProgramSpec `ebpf:"consume_skb"`
-	Derives0        *ebpf.ProgramSpec `ebpf:"derives_0"`
-	DerivesFirst1   *ebpf.ProgramSpec `ebpf:"derives_first_1"`
-	EndDeferred     *ebpf.ProgramSpec `ebpf:"end_deferred"`
-	EndFreed        *ebpf.ProgramSpec `ebpf:"end_freed"`
-	EndMerged       *ebpf.ProgramSpec `ebpf:"end_merged"`
-	Evict           *ebpf.ProgramSpec `ebpf:"evict"`
-	ForgetBuffer    *ebpf.ProgramSpec `ebpf:"forget_buffer"`
-	Gathers1        *ebpf.ProgramSpec `ebpf:"gathers_1"`
-	Indirect0       *ebpf.ProgramSpec `ebpf:"indirect_0"`
-	Indirect1       *ebpf.ProgramSpec `ebpf:"indirect_1"`
-	Indirect2       *ebpf.ProgramSpec `ebpf:"indirect_2"`
-	Indirect3       *ebpf.ProgramSpec `ebpf:"indirect_3"`
-	Indirect4       *ebpf.ProgramSpec `ebpf:"indirect_4"`
-	Indirect5       *ebpf.ProgramSpec `ebpf:"indirect_5"`
-	KfreeSkb        *ebpf.ProgramSpec `ebpf:"kfree_skb"`
-	Leave           *ebpf.ProgramSpec `ebpf:"leave"`
-	MergesTrue1     *ebpf.ProgramSpec `ebpf:"merges_true_1"`
-	MergesZero1     *ebpf.ProgramSpec `ebpf:"merges_zero_1"`
-	NfChain         *ebpf.ProgramSpec `ebpf:"nf_chain"`
-	NfEvaluated     *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
-	NfLookup        *ebpf.ProgramSpec `ebpf:"nf_lookup"`
-	NfReject        *ebpf.ProgramSpec `ebpf:"nf_reject"`
-	NfTable         *ebpf.ProgramSpec `ebpf:"nf_table"`
-	NfTarget        *ebpf.ProgramSpec `ebpf:"nf_target"`
-	NfVerdict       *ebpf.ProgramSpec `ebpf:"nf_verdict"`
-	NoStart0        *ebpf.ProgramSpec `ebpf:"no_start_0"`
-	NoStart1        *ebpf.ProgramSpec `ebpf:"no_start_1"`
-	NoStart2        *ebpf.ProgramSpec `ebpf:"no_start_2"`
-	NoStart3        *ebpf.ProgramSpec `ebpf:"no_start_3"`
-	NoStart4        *ebpf.ProgramSpec `ebpf:"no_start_4"`
-	NoStart5        *ebpf.ProgramSpec `ebpf:"no_start_5"`
-	Plain0          *ebpf.ProgramSpec `ebpf:"plain_0"`
-	Plain1          *ebpf.ProgramSpec `ebpf:"plain_1"`
-	Plain2          *ebpf.ProgramSpec `ebpf:"plain_2"`
-	Plain3          *ebpf.ProgramSpec `ebpf:"plain_3"`
-	Plain4          *ebpf.ProgramSpec `ebpf:"plain_4"`
-	Plain5          *ebpf.ProgramSpec `ebpf:"plain_5"`
-	Reads0          *ebpf.ProgramSpec `ebpf:"reads_0"`
-	Reads1          *ebpf.ProgramSpec `ebpf:"reads_1"`
-	RunLeave        *ebpf.ProgramSpec `ebpf:"run_leave"`
-	SkbCopied       *ebpf.ProgramSpec `ebpf:"skb_copied"`
-	Sock1           *ebpf.ProgramSpec `ebpf:"sock_1"`
-	SocketChild     *ebpf.ProgramSpec `ebpf:"socket_child"`
-	SocketGone      *ebpf.ProgramSpec `ebpf:"socket_gone"`
-	SocketUsed      *ebpf.ProgramSpec `ebpf:"socket_used"`
-	SocketWritten   *ebpf.ProgramSpec `ebpf:"socket_written"`
-	TcEnter         *ebpf.ProgramSpec `ebpf:"tc_enter"`
-	XdpEnter        *ebpf.ProgramSpec `ebpf:"xdp_enter"`
+	ApplicationStatement *ebpf.ProgramSpec `ebpf:"application_statement"`
+	Callee               *ebpf.ProgramSpec `ebpf:"callee"`
+	Chains0              *ebpf.ProgramSpec `ebpf:"chains_0"`
+	Clones0              *ebpf.ProgramSpec `ebpf:"clones_0"`
+	ConsumeSkb           *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	Derives0             *ebpf.ProgramSpec `ebpf:"derives_0"`
+	DerivesFirst1        *ebpf.ProgramSpec `ebpf:"derives_first_1"`
+	EndDeferred          *ebpf.ProgramSpec `ebpf:"end_deferred"`
+	EndFreed             *ebpf.ProgramSpec `ebpf:"end_freed"`
+	EndMerged            *ebpf.ProgramSpec `ebpf:"end_merged"`
+	Evict                *ebpf.ProgramSpec `ebpf:"evict"`
+	ForgetBuffer         *ebpf.ProgramSpec `ebpf:"forget_buffer"`
+	Gathers1             *ebpf.ProgramSpec `ebpf:"gathers_1"`
+	Indirect0            *ebpf.ProgramSpec `ebpf:"indirect_0"`
+	Indirect1            *ebpf.ProgramSpec `ebpf:"indirect_1"`
+	Indirect2            *ebpf.ProgramSpec `ebpf:"indirect_2"`
+	Indirect3            *ebpf.ProgramSpec `ebpf:"indirect_3"`
+	Indirect4            *ebpf.ProgramSpec `ebpf:"indirect_4"`
+	Indirect5            *ebpf.ProgramSpec `ebpf:"indirect_5"`
+	KfreeSkb             *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	Leave                *ebpf.ProgramSpec `ebpf:"leave"`
+	MergesTrue1          *ebpf.ProgramSpec `ebpf:"merges_true_1"`
+	MergesZero1          *ebpf.ProgramSpec `ebpf:"merges_zero_1"`
+	NfChain              *ebpf.ProgramSpec `ebpf:"nf_chain"`
+	NfEvaluated          *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
+	NfLookup             *ebpf.ProgramSpec `ebpf:"nf_lookup"`
+	NfReject             *ebpf.ProgramSpec `ebpf:"nf_reject"`
+	NfTable              *ebpf.ProgramSpec `ebpf:"nf_table"`
+	NfTarget             *ebpf.ProgramSpec `ebpf:"nf_target"`
+	NfVerdict            *ebpf.ProgramSpec `ebpf:"nf_verdict"`
+	NoStart0             *ebpf.ProgramSpec `ebpf:"no_start_0"`
+	NoStart1             *ebpf.ProgramSpec `ebpf:"no_start_1"`
+	NoStart2             *ebpf.ProgramSpec `ebpf:"no_start_2"`
+	NoStart3             *ebpf.ProgramSpec `ebpf:"no_start_3"`
+	NoStart4             *ebpf.ProgramSpec `ebpf:"no_start_4"`
+	NoStart5             *ebpf.ProgramSpec `ebpf:"no_start_5"`
+	Plain0               *ebpf.ProgramSpec `ebpf:"plain_0"`
+	Plain1               *ebpf.ProgramSpec `ebpf:"plain_1"`
+	Plain2               *ebpf.ProgramSpec `ebpf:"plain_2"`
+	Plain3               *ebpf.ProgramSpec `ebpf:"plain_3"`
+	Plain4               *ebpf.ProgramSpec `ebpf:"plain_4"`
+	Plain5               *ebpf.ProgramSpec `ebpf:"plain_5"`
+	Reads0               *ebpf.ProgramSpec `ebpf:"reads_0"`
+	Reads1               *ebpf.ProgramSpec `ebpf:"reads_1"`
+	RunLeave             *ebpf.ProgramSpec `ebpf:"run_leave"`
+	SkbCopied            *ebpf.ProgramSpec `ebpf:"skb_copied"`
+	Sock1                *ebpf.ProgramSpec `ebpf:"sock_1"`
+	SocketChild          *ebpf.ProgramSpec `ebpf:"socket_child"`
+	SocketGone           *ebpf.ProgramSpec `ebpf:"socket_gone"`
+	SocketUsed           *ebpf.ProgramSpec `ebpf:"socket_used"`
+	SocketWritten        *ebpf.ProgramSpec `ebpf:"socket_written"`
+	TcEnter              *ebpf.ProgramSpec `ebpf:"tc_enter"`
+	XdpEnter             *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
 
 // classicMapSpecs contains maps before they are loaded into the kernel.
@@ -717,12 +710,12 @@ type classicProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type classicMapSpecs struct {
 	AwaitedVerdicts   *ebpf.MapSpec `ebpf:"awaited_verdicts"`
+	BoundSockets      *ebpf.MapSpec `ebpf:"bound_sockets"`
 	Buffers           *ebpf.MapSpec `ebpf:"buffers"`
 	CpuStates         *ebpf.MapSpec `ebpf:"cpu_states"`
 	FieldRooms        *ebpf.MapSpec `ebpf:"field_rooms"`
 	GoroutineContexts *ebpf.MapSpec `ebpf:"goroutine_contexts"`
 	LastSkbs          *ebpf.MapSpec `ebpf:"last_skbs"`
-	NotedSockets      *ebpf.MapSpec `ebpf:"noted_sockets"`
 	Notes             *ebpf.MapSpec `ebpf:"notes"`
 	OpenFrames        *ebpf.MapSpec `ebpf:"open_frames"`
 	OpenHeads         *ebpf.MapSpec `ebpf:"open_heads"`
@@ -760,7 +753,6 @@ type classicVariableSpecs struct {
 	Live                *ebpf.VariableSpec `ebpf:"live"`
 	NoWrites            *ebpf.VariableSpec `ebpf:"no_writes"`
 	Noted               *ebpf.VariableSpec `ebpf:"noted"`
-	NotesLost           *ebpf.VariableSpec `ebpf:"notes_lost"`
 	OpenCount           *ebpf.VariableSpec `ebpf:"open_count"`
 	OpenRunCount        *ebpf.VariableSpec `ebpf:"open_run_count"`
 	OwnerRecordType     *ebpf.VariableSpec `ebpf:"owner_record_type"`
@@ -770,6 +762,7 @@ type classicVariableSpecs struct {
 	Settings            *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs          *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 	StackRecordType     *ebpf.VariableSpec `ebpf:"stack_record_type"`
+	StatementsLost      *ebpf.VariableSpec `ebpf:"statements_lost"`
 	TraceXdp            *ebpf.VariableSpec `ebpf:"trace_xdp"`
 	TracedFunc          *ebpf.VariableSpec `ebpf:"traced_func"`
 	WaitingBuffers      *ebpf.VariableSpec `ebpf:"waiting_buffers"`
@@ -796,12 +789,12 @@ func (o *classicObjects) Close() error {
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicMaps struct {
 	AwaitedVerdicts   *ebpf.Map `ebpf:"awaited_verdicts"`
+	BoundSockets      *ebpf.Map `ebpf:"bound_sockets"`
 	Buffers           *ebpf.Map `ebpf:"buffers"`
 	CpuStates         *ebpf.Map `ebpf:"cpu_states"`
 	FieldRooms        *ebpf.Map `ebpf:"field_rooms"`
 	GoroutineContexts *ebpf.Map `ebpf:"goroutine_contexts"`
 	LastSkbs          *ebpf.Map `ebpf:"last_skbs"`
-	NotedSockets      *ebpf.Map `ebpf:"noted_sockets"`
 	Notes             *ebpf.Map `ebpf:"notes"`
 	OpenFrames        *ebpf.Map `ebpf:"open_frames"`
 	OpenHeads         *ebpf.Map `ebpf:"open_heads"`
@@ -823,12 +816,12 @@ type classicMaps struct {
 func (m *classicMaps) Close() error {
 	return _ClassicClose(
 		m.AwaitedVerdicts,
+		m.BoundSockets,
 		m.Buffers,
 		m.CpuStates,
 		m.FieldRooms,
 		m.GoroutineContexts,
 		m.LastSkbs,
-		m.NotedSockets,
 		m.Notes,
 		m.OpenFrames,
 		m.OpenHeads,
@@ -867,7 +860,6 @@ type classicVariables struct {
 	Live                *ebpf.Variable `ebpf:"live"`
 	NoWrites            *ebpf.Variable `ebpf:"no_writes"`
 	Noted               *ebpf.Variable `ebpf:"noted"`
-	NotesLost           *ebpf.Variable `ebpf:"notes_lost"`
 	OpenCount           *ebpf.Variable `ebpf:"open_count"`
 	OpenRunCount        *ebpf.Variable `ebpf:"open_run_count"`
 	OwnerRecordType     *ebpf.Variable `ebpf:"owner_record_type"`
@@ -877,6 +869,7 @@ type classicVariables struct {
 	Settings            *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs          *ebpf.Variable `ebpf:"shed_mono_ns"`
 	StackRecordType     *ebpf.Variable `ebpf:"stack_record_type"`
+	StatementsLost      *ebpf.Variable `ebpf:"statements_lost"`
 	TraceXdp            *ebpf.Variable `ebpf:"trace_xdp"`
 	TracedFunc          *ebpf.Variable `ebpf:"traced_func"`
 	WaitingBuffers      *ebpf.Variable `ebpf:"waiting_buffers"`
@@ -886,64 +879,64 @@ type classicVariables struct {
 //
 // It can be passed to loadClassicObjects or ebpf.CollectionSpec.LoadAndAssign.
 type classicPrograms struct {
-	ApplicationNote *ebpf.Program `ebpf:"application_note"`
-	Callee          *ebpf.Program `ebpf:"callee"`
-	Chains0         *ebpf.Program `ebpf:"chains_0"`
-	Clones0         *ebpf.Program `ebpf:"clones_0"`
-	ConsumeSkb      *ebpf.Program `ebpf:"consume_skb"`
-	Derives0        *ebpf.Program `ebpf:"derives_0"`
-	DerivesFirst1   *ebpf.Program `ebpf:"derives_first_1"`
-	EndDeferred     *ebpf.Program `ebpf:"end_deferred"`
-	EndFreed        *ebpf.Program `ebpf:"end_freed"`
-	EndMerged       *ebpf.Program `ebpf:"end_merged"`
-	Evict           *ebpf.Program `ebpf:"evict"`
-	ForgetBuffer    *ebpf.Program `ebpf:"forget_buffer"`
-	Gathers1        *ebpf.Program `ebpf:"gathers_1"`
-	Indirect0       *ebpf.Program `ebpf:"indirect_0"`
-	Indirect1       *ebpf.Program `ebpf:"indirect_1"`
-	Indirect2       *ebpf.Program `ebpf:"indirect_2"`
-	Indirect3       *ebpf.Program `ebpf:"indirect_3"`
-	Indirect4       *ebpf.Program `ebpf:"indirect_4"`
-	Indirect5       *ebpf.Program `ebpf:"indirect_5"`
-	KfreeSkb        *ebpf.Program `ebpf:"kfree_skb"`
-	Leave           *ebpf.Program `ebpf:"leave"`
-	MergesTrue1     *ebpf.Program `ebpf:"merges_true_1"`
-	MergesZero1     *ebpf.Program `ebpf:"merges_zero_1"`
-	NfChain         *ebpf.Program `ebpf:"nf_chain"`
-	NfEvaluated     *ebpf.Program `ebpf:"nf_evaluated"`
-	NfLookup        *ebpf.Program `ebpf:"nf_lookup"`
-	NfReject        *ebpf.Program `ebpf:"nf_reject"`
-	NfTable         *ebpf.Program `ebpf:"nf_table"`
-	NfTarget        *ebpf.Program `ebpf:"nf_target"`
-	NfVerdict       *ebpf.Program `ebpf:"nf_verdict"`
-	NoStart0        *ebpf.Program `ebpf:"no_start_0"`
-	NoStart1        *ebpf.Program `ebpf:"no_start_1"`
-	NoStart2        *ebpf.Program `ebpf:"no_start_2"`
-	NoStart3        *ebpf.Program `ebpf:"no_start_3"`
-	NoStart4        *ebpf.Program `ebpf:"no_start_4"`
-	NoStart5        *ebpf.Program `ebpf:"no_start_5"`
-	Plain0          *ebpf.Program `ebpf:"plain_0"`
-	Plain1          *ebpf.Program `ebpf:"plain_1"`
-	Plain2          *ebpf.Program `ebpf:"plain_2"`
-	Plain3          *ebpf.Program `ebpf:"plain_3"`
-	Plain4          *ebpf.Program `ebpf:"plain_4"`
-	Plain5          *ebpf.Program `ebpf:"plain_5"`
-	Reads0          *ebpf.Program `ebpf:"reads_0"`
-	Reads1          *ebpf.Program `ebpf:"reads_1"`
-	RunLeave        *ebpf.Program `ebpf:"run_leave"`
-	SkbCopied       *ebpf.Program `ebpf:"skb_copied"`
-	Sock1           *ebpf.Program `ebpf:"sock_1"`
-	SocketChild     *ebpf.Program `ebpf:"socket_child"`
-	SocketGone      *ebpf.Program `ebpf:"socket_gone"`
-	SocketUsed      *ebpf.Program `ebpf:"socket_used"`
-	SocketWritten   *ebpf.Program `ebpf:"socket_written"`
-	TcEnter         *ebpf.Program `ebpf:"tc_enter"`
-	XdpEnter        *ebpf.Program `ebpf:"xdp_enter"`
+	ApplicationStatement *ebpf.Program `ebpf:"application_statement"`
+	Callee               *ebpf.Program `ebpf:"callee"`
+	Chains0              *ebpf.Program `ebpf:"chains_0"`
+	Clones0              *ebpf.Program `ebpf:"clones_0"`
+	ConsumeSkb           *ebpf.Program `ebpf:"consume_skb"`
+	Derives0             *ebpf.Program `ebpf:"derives_0"`
+	DerivesFirst1        *ebpf.Program `ebpf:"derives_first_1"`
+	EndDeferred          *ebpf.Program `ebpf:"end_deferred"`
+	EndFreed             *ebpf.Program `ebpf:"end_freed"`
+	EndMerged            *ebpf.Program `ebpf:"end_merged"`
+	Evict                *ebpf.Program `ebpf:"evict"`
+	ForgetBuffer         *ebpf.Program `ebpf:"forget_buffer"`
+	Gathers1             *ebpf.Program `ebpf:"gathers_1"`
+	Indirect0            *ebpf.Program `ebpf:"indirect_0"`
+	Indirect1            *ebpf.Program `ebpf:"indirect_1"`
+	Indirect2            *ebpf.Program `ebpf:"indirect_2"`
+	Indirect3            *ebpf.Program `ebpf:"indirect_3"`
+	Indirect4            *ebpf.Program `ebpf:"indirect_4"`
+	Indirect5            *ebpf.Program `ebpf:"indirect_5"`
+	KfreeSkb             *ebpf.Program `ebpf:"kfree_skb"`
+	Leave                *ebpf.Program `ebpf:"leave"`
+	MergesTrue1          *ebpf.Program `ebpf:"merges_true_1"`
+	MergesZero1          *ebpf.Program `ebpf:"merges_zero_1"`
+	NfChain              *ebpf.Program `ebpf:"nf_chain"`
+	NfEvaluated          *ebpf.Program `ebpf:"nf_evaluated"`
+	NfLookup             *ebpf.Program `ebpf:"nf_lookup"`
+	NfReject             *ebpf.Program `ebpf:"nf_reject"`
+	NfTable              *ebpf.Program `ebpf:"nf_table"`
+	NfTarget             *ebpf.Program `ebpf:"nf_target"`
+	NfVerdict            *ebpf.Program `ebpf:"nf_verdict"`
+	NoStart0             *ebpf.Program `ebpf:"no_start_0"`
+	NoStart1             *ebpf.Program `ebpf:"no_start_1"`
+	NoStart2             *ebpf.Program `ebpf:"no_start_2"`
+	NoStart3             *ebpf.Program `ebpf:"no_start_3"`
+	NoStart4             *ebpf.Program `ebpf:"no_start_4"`
+	NoStart5             *ebpf.Program `ebpf:"no_start_5"`
+	Plain0               *ebpf.Program `ebpf:"plain_0"`
+	Plain1               *ebpf.Program `ebpf:"plain_1"`
+	Plain2               *ebpf.Program `ebpf:"plain_2"`
+	Plain3               *ebpf.Program `ebpf:"plain_3"`
+	Plain4               *ebpf.Program `ebpf:"plain_4"`
+	Plain5               *ebpf.Program `ebpf:"plain_5"`
+	Reads0               *ebpf.Program `ebpf:"reads_0"`
+	Reads1               *ebpf.Program `ebpf:"reads_1"`
+	RunLeave             *ebpf.Program `ebpf:"run_leave"`
+	SkbCopied            *ebpf.Program `ebpf:"skb_copied"`
+	Sock1                *ebpf.Program `ebpf:"sock_1"`
+	SocketChild          *ebpf.Program `ebpf:"socket_child"`
+	SocketGone           *ebpf.Program `ebpf:"socket_gone"`
+	SocketUsed           *ebpf.Program `ebpf:"socket_used"`
+	SocketWritten        *ebpf.Program `ebpf:"socket_written"`
+	TcEnter              *ebpf.Program `ebpf:"tc_enter"`
+	XdpEnter             *ebpf.Program `ebpf:"xdp_enter"`
 }
 
 func (p *classicPrograms) Close() error {
 	return _ClassicClose(
-		p.ApplicationNote,
+		p.ApplicationStatement,
 		p.Callee,
 		p.Chains0,
 		p.Clones0,

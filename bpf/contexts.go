@@ -99,7 +99,7 @@ func makeContexts(path string) (*ebpf.Map, error) {
 // applicationMaps are the maps about spans of applications, which take no memory when
 // nobody asks for them.
 func applicationMaps() []string {
-	return []string{"goroutine_contexts", "span_goroutines", "noted_sockets", "open_heads"}
+	return []string{"goroutine_contexts", "span_goroutines", "bound_sockets", "open_heads"}
 }
 
 // applyApplications adapts an object to what is asked for of applications.
@@ -108,8 +108,8 @@ func applyApplications(spec *ebpf.CollectionSpec, correlate bool, contexts *ebpf
 	if err := spec.Variables["app_settings"].Set(settings); err != nil {
 		return fmt.Errorf("write BPF settings of applications: %w", err)
 	}
-	if note := spec.Programs[ProgramApplicationNote]; note != nil {
-		if note.AttachType, err = NoteAttachType(types); err != nil {
+	if program := spec.Programs[ProgramApplicationStatement]; program != nil {
+		if program.AttachType, err = StatementAttachType(types); err != nil {
 			return err
 		}
 	}
@@ -122,27 +122,27 @@ func applyApplications(spec *ebpf.CollectionSpec, correlate bool, contexts *ebpf
 	return nil
 }
 
-// NotesLost counts what applications told and the kernel did not keep.
-func (o *Objects) NotesLost() (uint64, error) { return notesLost(o.vars) }
+// StatementsLost counts what applications told and the kernel did not keep.
+func (o *Objects) StatementsLost() (uint64, error) { return statementsLost(o.vars) }
 
-// NotesLost counts what applications told and the kernel did not keep.
-func (o *BlockObjects) NotesLost() (uint64, error) { return notesLost(o.vars) }
+// StatementsLost counts what applications told and the kernel did not keep.
+func (o *BlockObjects) StatementsLost() (uint64, error) { return statementsLost(o.vars) }
 
-func notesLost(vars map[string]*ebpf.Variable) (lost uint64, err error) {
-	v := vars["notes_lost"]
+func statementsLost(vars map[string]*ebpf.Variable) (lost uint64, err error) {
+	v := vars["statements_lost"]
 	if v == nil {
-		return 0, nil // no program is loaded that takes notes
+		return 0, nil // no program is loaded that takes statements
 	}
 	if err := v.Get(&lost); err != nil {
-		return 0, fmt.Errorf("read the number of lost notes: %w", err)
+		return 0, fmt.Errorf("read the number of lost statements: %w", err)
 	}
 	return lost, nil
 }
 
-// NoteAttachType is that of ProgramApplicationNote: where the kernel has it (Linux 6.6,
+// StatementAttachType is that of ProgramApplicationStatement: where the kernel has it (Linux 6.6,
 // https://git.kernel.org/torvalds/c/89ae89f53d20) a link for uprobes, which needs no
 // perf_event_open and so no CAP_SYS_ADMIN where that is restricted.
-func NoteAttachType(types *btf.Spec) (ebpf.AttachType, error) {
+func StatementAttachType(types *btf.Spec) (ebpf.AttachType, error) {
 	var enum *btf.Enum
 	if err := types.TypeByName("bpf_attach_type", &enum); err != nil {
 		return 0, fmt.Errorf("find the ways to attach in the kernel's BTF: %w", err)

@@ -183,7 +183,7 @@ func keepPrograms(spec *ebpf.CollectionSpec, o Options) error {
 		if program.Type != ebpf.Kprobe {
 			continue
 		}
-		if name == ProgramApplicationNote {
+		if name == ProgramApplicationStatement {
 			continue // see applyApplications: no backend's
 		}
 		program.AttachType = o.AttachType

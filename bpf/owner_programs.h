@@ -56,7 +56,7 @@ int socket_gone(struct pt_regs *ctx)
 
 	bpf_map_delete_elem(&owners, &sock);
 	bpf_map_delete_elem(&writes, &sock);
-	bpf_map_delete_elem(&noted_sockets, &sock);
+	bpf_map_delete_elem(&bound_sockets, &sock);
 	return 0;
 }
 

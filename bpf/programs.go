@@ -23,7 +23,7 @@ const (
 	ProgramSocketGone    = "socket_gone"    // … that destroys its first argument, a socket
 	ProgramSocketWritten = "socket_written" // … that writes to its first argument, a socket of TCP
 
-	ProgramApplicationNote = "application_note" // uprobe: an application tells of a span
+	ProgramApplicationStatement = "application_statement" // uprobe: an application tells of a span
 )
 
 // The programs that tell which rule of a packet filter dropped a packet;

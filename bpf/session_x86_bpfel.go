@@ -43,71 +43,71 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	sessionMapAwaitedVerdicts    = "awaited_verdicts"
-	sessionMapBuffers            = "buffers"
-	sessionMapCpuStates          = "cpu_states"
-	sessionMapFieldRooms         = "field_rooms"
-	sessionMapGoroutineContexts  = "goroutine_contexts"
-	sessionMapLastSkbs           = "last_skbs"
-	sessionMapNotedSockets       = "noted_sockets"
-	sessionMapNotes              = "notes"
-	sessionMapOpenHeads          = "open_heads"
-	sessionMapOpenRuns           = "open_runs"
-	sessionMapOwnFlows           = "own_flows"
-	sessionMapOwners             = "owners"
-	sessionMapPayloadRooms       = "payload_rooms"
-	sessionMapRing               = "ring"
-	sessionMapRuleWalks          = "rule_walks"
-	sessionMapRunScratches       = "run_scratches"
-	sessionMapSlots              = "slots"
-	sessionMapSpanGoroutines     = "span_goroutines"
-	sessionMapTracesCtxV1        = "traces_ctx_v1"
-	sessionMapTracked            = "tracked"
-	sessionMapWrites             = "writes"
-	sessionProgApplicationNote   = "application_note"
-	sessionProgCallee            = "callee"
-	sessionProgConsumeSkb        = "consume_skb"
-	sessionProgEndDeferred       = "end_deferred"
-	sessionProgEndFreed          = "end_freed"
-	sessionProgEndMerged         = "end_merged"
-	sessionProgEvict             = "evict"
-	sessionProgForgetBuffer      = "forget_buffer"
-	sessionProgKfreeSkb          = "kfree_skb"
-	sessionProgNfChain           = "nf_chain"
-	sessionProgNfEvaluated       = "nf_evaluated"
-	sessionProgNfLookup          = "nf_lookup"
-	sessionProgNfReject          = "nf_reject"
-	sessionProgNfTable           = "nf_table"
-	sessionProgNfTarget          = "nf_target"
-	sessionProgNfVerdict         = "nf_verdict"
-	sessionProgProbe             = "probe"
-	sessionProgRunLeave          = "run_leave"
-	sessionProgSkbCopied         = "skb_copied"
-	sessionProgSocketChild       = "socket_child"
-	sessionProgSocketGone        = "socket_gone"
-	sessionProgSocketUsed        = "socket_used"
-	sessionProgSocketWritten     = "socket_written"
-	sessionProgTcEnter           = "tc_enter"
-	sessionProgXdpEnter          = "xdp_enter"
-	sessionVarAppSettings        = "app_settings"
-	sessionVarApplicationsSeen   = "applications_seen"
-	sessionVarExtras             = "extras"
-	sessionVarFunctionModeType   = "function_mode_type"
-	sessionVarKinType            = "kin_type"
-	sessionVarLive               = "live"
-	sessionVarModes              = "modes"
-	sessionVarModesDisplacements = "modes_displacements"
-	sessionVarModesMultiplier    = "modes_multiplier"
-	sessionVarNoWrites           = "no_writes"
-	sessionVarNoted              = "noted"
-	sessionVarNotesLost          = "notes_lost"
-	sessionVarOpenRunCount       = "open_run_count"
-	sessionVarOwnerSettings      = "owner_settings"
-	sessionVarSettings           = "settings"
-	sessionVarShedMonoNs         = "shed_mono_ns"
-	sessionVarTraceXdp           = "trace_xdp"
-	sessionVarTracedFunc         = "traced_func"
-	sessionVarWaitingBuffers     = "waiting_buffers"
+	sessionMapAwaitedVerdicts       = "awaited_verdicts"
+	sessionMapBoundSockets          = "bound_sockets"
+	sessionMapBuffers               = "buffers"
+	sessionMapCpuStates             = "cpu_states"
+	sessionMapFieldRooms            = "field_rooms"
+	sessionMapGoroutineContexts     = "goroutine_contexts"
+	sessionMapLastSkbs              = "last_skbs"
+	sessionMapNotes                 = "notes"
+	sessionMapOpenHeads             = "open_heads"
+	sessionMapOpenRuns              = "open_runs"
+	sessionMapOwnFlows              = "own_flows"
+	sessionMapOwners                = "owners"
+	sessionMapPayloadRooms          = "payload_rooms"
+	sessionMapRing                  = "ring"
+	sessionMapRuleWalks             = "rule_walks"
+	sessionMapRunScratches          = "run_scratches"
+	sessionMapSlots                 = "slots"
+	sessionMapSpanGoroutines        = "span_goroutines"
+	sessionMapTracesCtxV1           = "traces_ctx_v1"
+	sessionMapTracked               = "tracked"
+	sessionMapWrites                = "writes"
+	sessionProgApplicationStatement = "application_statement"
+	sessionProgCallee               = "callee"
+	sessionProgConsumeSkb           = "consume_skb"
+	sessionProgEndDeferred          = "end_deferred"
+	sessionProgEndFreed             = "end_freed"
+	sessionProgEndMerged            = "end_merged"
+	sessionProgEvict                = "evict"
+	sessionProgForgetBuffer         = "forget_buffer"
+	sessionProgKfreeSkb             = "kfree_skb"
+	sessionProgNfChain              = "nf_chain"
+	sessionProgNfEvaluated          = "nf_evaluated"
+	sessionProgNfLookup             = "nf_lookup"
+	sessionProgNfReject             = "nf_reject"
+	sessionProgNfTable              = "nf_table"
+	sessionProgNfTarget             = "nf_target"
+	sessionProgNfVerdict            = "nf_verdict"
+	sessionProgProbe                = "probe"
+	sessionProgRunLeave             = "run_leave"
+	sessionProgSkbCopied            = "skb_copied"
+	sessionProgSocketChild          = "socket_child"
+	sessionProgSocketGone           = "socket_gone"
+	sessionProgSocketUsed           = "socket_used"
+	sessionProgSocketWritten        = "socket_written"
+	sessionProgTcEnter              = "tc_enter"
+	sessionProgXdpEnter             = "xdp_enter"
+	sessionVarAppSettings           = "app_settings"
+	sessionVarApplicationsSeen      = "applications_seen"
+	sessionVarExtras                = "extras"
+	sessionVarFunctionModeType      = "function_mode_type"
+	sessionVarKinType               = "kin_type"
+	sessionVarLive                  = "live"
+	sessionVarModes                 = "modes"
+	sessionVarModesDisplacements    = "modes_displacements"
+	sessionVarModesMultiplier       = "modes_multiplier"
+	sessionVarNoWrites              = "no_writes"
+	sessionVarNoted                 = "noted"
+	sessionVarOpenRunCount          = "open_run_count"
+	sessionVarOwnerSettings         = "owner_settings"
+	sessionVarSettings              = "settings"
+	sessionVarShedMonoNs            = "shed_mono_ns"
+	sessionVarStatementsLost        = "statements_lost"
+	sessionVarTraceXdp              = "trace_xdp"
+	sessionVarTracedFunc            = "traced_func"
+	sessionVarWaitingBuffers        = "waiting_buffers"
 )
 
 // loadSession returns the embedded CollectionSpec for session.
@@ -152,31 +152,31 @@ type sessionSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionProgramSpecs struct {
-	ApplicationNote *ebpf.ProgramSpec `ebpf:"application_note"`
-	Callee          *ebpf.ProgramSpec `ebpf:"callee"`
-	ConsumeSkb      *ebpf.ProgramSpec `ebpf:"consume_skb"`
-	EndDeferred     *ebpf.ProgramSpec `ebpf:"end_deferred"`
-	EndFreed        *ebpf.ProgramSpec `ebpf:"end_freed"`
-	EndMerged       *ebpf.ProgramSpec `ebpf:"end_merged"`
-	Evict           *ebpf.ProgramSpec `ebpf:"evict"`
-	ForgetBuffer    *ebpf.ProgramSpec `ebpf:"forget_buffer"`
-	KfreeSkb        *ebpf.ProgramSpec `ebpf:"kfree_skb"`
-	NfChain         *ebpf.ProgramSpec `ebpf:"nf_chain"`
-	NfEvaluated     *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
-	NfLookup        *ebpf.ProgramSpec `ebpf:"nf_lookup"`
-	NfReject        *ebpf.ProgramSpec `ebpf:"nf_reject"`
-	NfTable         *ebpf.ProgramSpec `ebpf:"nf_table"`
-	NfTarget        *ebpf.ProgramSpec `ebpf:"nf_target"`
-	NfVerdict       *ebpf.ProgramSpec `ebpf:"nf_verdict"`
-	Probe           *ebpf.ProgramSpec `ebpf:"probe"`
-	RunLeave        *ebpf.ProgramSpec `ebpf:"run_leave"`
-	SkbCopied       *ebpf.ProgramSpec `ebpf:"skb_copied"`
-	SocketChild     *ebpf.ProgramSpec `ebpf:"socket_child"`
-	SocketGone      *ebpf.ProgramSpec `ebpf:"socket_gone"`
-	SocketUsed      *ebpf.ProgramSpec `ebpf:"socket_used"`
-	SocketWritten   *ebpf.ProgramSpec `ebpf:"socket_written"`
-	TcEnter         *ebpf.ProgramSpec `ebpf:"tc_enter"`
-	XdpEnter        *ebpf.ProgramSpec `ebpf:"xdp_enter"`
+	ApplicationStatement *ebpf.ProgramSpec `ebpf:"application_statement"`
+	Callee               *ebpf.ProgramSpec `ebpf:"callee"`
+	ConsumeSkb           *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	EndDeferred          *ebpf.ProgramSpec `ebpf:"end_deferred"`
+	EndFreed             *ebpf.ProgramSpec `ebpf:"end_freed"`
+	EndMerged            *ebpf.ProgramSpec `ebpf:"end_merged"`
+	Evict                *ebpf.ProgramSpec `ebpf:"evict"`
+	ForgetBuffer         *ebpf.ProgramSpec `ebpf:"forget_buffer"`
+	KfreeSkb             *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	NfChain              *ebpf.ProgramSpec `ebpf:"nf_chain"`
+	NfEvaluated          *ebpf.ProgramSpec `ebpf:"nf_evaluated"`
+	NfLookup             *ebpf.ProgramSpec `ebpf:"nf_lookup"`
+	NfReject             *ebpf.ProgramSpec `ebpf:"nf_reject"`
+	NfTable              *ebpf.ProgramSpec `ebpf:"nf_table"`
+	NfTarget             *ebpf.ProgramSpec `ebpf:"nf_target"`
+	NfVerdict            *ebpf.ProgramSpec `ebpf:"nf_verdict"`
+	Probe                *ebpf.ProgramSpec `ebpf:"probe"`
+	RunLeave             *ebpf.ProgramSpec `ebpf:"run_leave"`
+	SkbCopied            *ebpf.ProgramSpec `ebpf:"skb_copied"`
+	SocketChild          *ebpf.ProgramSpec `ebpf:"socket_child"`
+	SocketGone           *ebpf.ProgramSpec `ebpf:"socket_gone"`
+	SocketUsed           *ebpf.ProgramSpec `ebpf:"socket_used"`
+	SocketWritten        *ebpf.ProgramSpec `ebpf:"socket_written"`
+	TcEnter              *ebpf.ProgramSpec `ebpf:"tc_enter"`
+	XdpEnter             *ebpf.ProgramSpec `ebpf:"xdp_enter"`
 }
 
 // sessionMapSpecs contains maps before they are loaded into the kernel.
@@ -184,12 +184,12 @@ type sessionProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type sessionMapSpecs struct {
 	AwaitedVerdicts   *ebpf.MapSpec `ebpf:"awaited_verdicts"`
+	BoundSockets      *ebpf.MapSpec `ebpf:"bound_sockets"`
 	Buffers           *ebpf.MapSpec `ebpf:"buffers"`
 	CpuStates         *ebpf.MapSpec `ebpf:"cpu_states"`
 	FieldRooms        *ebpf.MapSpec `ebpf:"field_rooms"`
 	GoroutineContexts *ebpf.MapSpec `ebpf:"goroutine_contexts"`
 	LastSkbs          *ebpf.MapSpec `ebpf:"last_skbs"`
-	NotedSockets      *ebpf.MapSpec `ebpf:"noted_sockets"`
 	Notes             *ebpf.MapSpec `ebpf:"notes"`
 	OpenHeads         *ebpf.MapSpec `ebpf:"open_heads"`
 	OpenRuns          *ebpf.MapSpec `ebpf:"open_runs"`
@@ -221,11 +221,11 @@ type sessionVariableSpecs struct {
 	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
 	NoWrites           *ebpf.VariableSpec `ebpf:"no_writes"`
 	Noted              *ebpf.VariableSpec `ebpf:"noted"`
-	NotesLost          *ebpf.VariableSpec `ebpf:"notes_lost"`
 	OpenRunCount       *ebpf.VariableSpec `ebpf:"open_run_count"`
 	OwnerSettings      *ebpf.VariableSpec `ebpf:"owner_settings"`
 	Settings           *ebpf.VariableSpec `ebpf:"settings"`
 	ShedMonoNs         *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
+	StatementsLost     *ebpf.VariableSpec `ebpf:"statements_lost"`
 	TraceXdp           *ebpf.VariableSpec `ebpf:"trace_xdp"`
 	TracedFunc         *ebpf.VariableSpec `ebpf:"traced_func"`
 	WaitingBuffers     *ebpf.VariableSpec `ebpf:"waiting_buffers"`
@@ -252,12 +252,12 @@ func (o *sessionObjects) Close() error {
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionMaps struct {
 	AwaitedVerdicts   *ebpf.Map `ebpf:"awaited_verdicts"`
+	BoundSockets      *ebpf.Map `ebpf:"bound_sockets"`
 	Buffers           *ebpf.Map `ebpf:"buffers"`
 	CpuStates         *ebpf.Map `ebpf:"cpu_states"`
 	FieldRooms        *ebpf.Map `ebpf:"field_rooms"`
 	GoroutineContexts *ebpf.Map `ebpf:"goroutine_contexts"`
 	LastSkbs          *ebpf.Map `ebpf:"last_skbs"`
-	NotedSockets      *ebpf.Map `ebpf:"noted_sockets"`
 	Notes             *ebpf.Map `ebpf:"notes"`
 	OpenHeads         *ebpf.Map `ebpf:"open_heads"`
 	OpenRuns          *ebpf.Map `ebpf:"open_runs"`
@@ -277,12 +277,12 @@ type sessionMaps struct {
 func (m *sessionMaps) Close() error {
 	return _SessionClose(
 		m.AwaitedVerdicts,
+		m.BoundSockets,
 		m.Buffers,
 		m.CpuStates,
 		m.FieldRooms,
 		m.GoroutineContexts,
 		m.LastSkbs,
-		m.NotedSockets,
 		m.Notes,
 		m.OpenHeads,
 		m.OpenRuns,
@@ -315,11 +315,11 @@ type sessionVariables struct {
 	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
 	NoWrites           *ebpf.Variable `ebpf:"no_writes"`
 	Noted              *ebpf.Variable `ebpf:"noted"`
-	NotesLost          *ebpf.Variable `ebpf:"notes_lost"`
 	OpenRunCount       *ebpf.Variable `ebpf:"open_run_count"`
 	OwnerSettings      *ebpf.Variable `ebpf:"owner_settings"`
 	Settings           *ebpf.Variable `ebpf:"settings"`
 	ShedMonoNs         *ebpf.Variable `ebpf:"shed_mono_ns"`
+	StatementsLost     *ebpf.Variable `ebpf:"statements_lost"`
 	TraceXdp           *ebpf.Variable `ebpf:"trace_xdp"`
 	TracedFunc         *ebpf.Variable `ebpf:"traced_func"`
 	WaitingBuffers     *ebpf.Variable `ebpf:"waiting_buffers"`
@@ -329,36 +329,36 @@ type sessionVariables struct {
 //
 // It can be passed to loadSessionObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sessionPrograms struct {
-	ApplicationNote *ebpf.Program `ebpf:"application_note"`
-	Callee          *ebpf.Program `ebpf:"callee"`
-	ConsumeSkb      *ebpf.Program `ebpf:"consume_skb"`
-	EndDeferred     *ebpf.Program `ebpf:"end_deferred"`
-	EndFreed        *ebpf.Program `ebpf:"end_freed"`
-	EndMerged       *ebpf.Program `ebpf:"end_merged"`
-	Evict           *ebpf.Program `ebpf:"evict"`
-	ForgetBuffer    *ebpf.Program `ebpf:"forget_buffer"`
-	KfreeSkb        *ebpf.Program `ebpf:"kfree_skb"`
-	NfChain         *ebpf.Program `ebpf:"nf_chain"`
-	NfEvaluated     *ebpf.Program `ebpf:"nf_evaluated"`
-	NfLookup        *ebpf.Program `ebpf:"nf_lookup"`
-	NfReject        *ebpf.Program `ebpf:"nf_reject"`
-	NfTable         *ebpf.Program `ebpf:"nf_table"`
-	NfTarget        *ebpf.Program `ebpf:"nf_target"`
-	NfVerdict       *ebpf.Program `ebpf:"nf_verdict"`
-	Probe           *ebpf.Program `ebpf:"probe"`
-	RunLeave        *ebpf.Program `ebpf:"run_leave"`
-	SkbCopied       *ebpf.Program `ebpf:"skb_copied"`
-	SocketChild     *ebpf.Program `ebpf:"socket_child"`
-	SocketGone      *ebpf.Program `ebpf:"socket_gone"`
-	SocketUsed      *ebpf.Program `ebpf:"socket_used"`
-	SocketWritten   *ebpf.Program `ebpf:"socket_written"`
-	TcEnter         *ebpf.Program `ebpf:"tc_enter"`
-	XdpEnter        *ebpf.Program `ebpf:"xdp_enter"`
+	ApplicationStatement *ebpf.Program `ebpf:"application_statement"`
+	Callee               *ebpf.Program `ebpf:"callee"`
+	ConsumeSkb           *ebpf.Program `ebpf:"consume_skb"`
+	EndDeferred          *ebpf.Program `ebpf:"end_deferred"`
+	EndFreed             *ebpf.Program `ebpf:"end_freed"`
+	EndMerged            *ebpf.Program `ebpf:"end_merged"`
+	Evict                *ebpf.Program `ebpf:"evict"`
+	ForgetBuffer         *ebpf.Program `ebpf:"forget_buffer"`
+	KfreeSkb             *ebpf.Program `ebpf:"kfree_skb"`
+	NfChain              *ebpf.Program `ebpf:"nf_chain"`
+	NfEvaluated          *ebpf.Program `ebpf:"nf_evaluated"`
+	NfLookup             *ebpf.Program `ebpf:"nf_lookup"`
+	NfReject             *ebpf.Program `ebpf:"nf_reject"`
+	NfTable              *ebpf.Program `ebpf:"nf_table"`
+	NfTarget             *ebpf.Program `ebpf:"nf_target"`
+	NfVerdict            *ebpf.Program `ebpf:"nf_verdict"`
+	Probe                *ebpf.Program `ebpf:"probe"`
+	RunLeave             *ebpf.Program `ebpf:"run_leave"`
+	SkbCopied            *ebpf.Program `ebpf:"skb_copied"`
+	SocketChild          *ebpf.Program `ebpf:"socket_child"`
+	SocketGone           *ebpf.Program `ebpf:"socket_gone"`
+	SocketUsed           *ebpf.Program `ebpf:"socket_used"`
+	SocketWritten        *ebpf.Program `ebpf:"socket_written"`
+	TcEnter              *ebpf.Program `ebpf:"tc_enter"`
+	XdpEnter             *ebpf.Program `ebpf:"xdp_enter"`
 }
 
 func (p *sessionPrograms) Close() error {
 	return _SessionClose(
-		p.ApplicationNote,
+		p.ApplicationStatement,
 		p.Callee,
 		p.ConsumeSkb,
 		p.EndDeferred,

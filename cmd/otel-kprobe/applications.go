@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// noteFunction is what package otelkprobe calls to tell of a span.
-	noteFunction = "github.com/otel-kprobe/otel-kprobe/otelkprobe.noteV1"
+	// statementFunction is what package otelkprobe calls to tell of a span.
+	statementFunction = "github.com/otel-kprobe/otel-kprobe/otelkprobe.noteV1"
 	// applicationInterval is how often applications are looked for that were started
 	// since.
 	applicationInterval = time.Second
@@ -33,9 +33,9 @@ type applicationFinder interface {
 	Stats() applications.Stats
 }
 
-// noteLoser counts lost notes: *bpf.Objects, *bpf.BlockObjects.
-type noteLoser interface {
-	NotesLost() (uint64, error)
+// statementLoser counts lost statements: *bpf.Objects, *bpf.BlockObjects.
+type statementLoser interface {
+	StatementsLost() (uint64, error)
 }
 
 // applicationProbes probes applications that tell of their spans during a run. Nil
@@ -62,7 +62,7 @@ func newApplicationProbes(correlate string, program *ebpf.Program, logger *slog.
 		return nil
 	}
 	return &applicationProbes{
-		finder: applications.NewFinder(noteFunction),
+		finder: applications.NewFinder(statementFunction),
 		attach: func(p applications.Program) (io.Closer, error) { return probe.AttachApplication(program, p) },
 		logger: logger,
 	}
@@ -179,11 +179,11 @@ func (p *applicationProbes) close() error {
 }
 
 // summarize tells the summary what was probed and what was not, after close.
-func (p *applicationProbes) summarize(s *export.Summary, objects noteLoser) {
+func (p *applicationProbes) summarize(s *export.Summary, objects statementLoser) {
 	if p == nil {
 		return
 	}
-	lost, err := objects.NotesLost()
+	lost, err := objects.StatementsLost()
 	if err != nil {
 		p.logger.Warn("the summary lacks the statements that the kernel did not keep", "error", err)
 	}

@@ -162,7 +162,7 @@ func TestApplicationProbes(t *testing.T) {
 			}
 		}
 		summary := export.Summary{KernelLost: map[string]uint64{}}
-		r.summarize(&summary, lostNotes(4))
+		r.summarize(&summary, lostStatements(4))
 		want := export.Summary{Applications: 3, ApplicationsUnread: 2, KernelLost: map[string]uint64{"applications_failed": 2, "applications_left_out": 2, "statements_lost": 4}}
 		if diff := cmp.Diff(want, summary); diff != "" {
 			t.Errorf("summary (-want +got):\n%s", diff)
@@ -249,7 +249,7 @@ func TestApplicationProbesOff(t *testing.T) {
 		}
 		p.start(t.Context())
 		summary := export.Summary{}
-		p.summarize(&summary, lostNotes(4))
+		p.summarize(&summary, lostStatements(4))
 		if err := p.close(); err != nil || !cmp.Equal(summary, export.Summary{}) {
 			t.Errorf("%v, %+v, want nothing", err, summary)
 		}
@@ -259,7 +259,7 @@ func TestApplicationProbesOff(t *testing.T) {
 	}
 }
 
-// lostNotes is a noteLoser.
-type lostNotes uint64
+// lostStatements is a statementLoser.
+type lostStatements uint64
 
-func (n lostNotes) NotesLost() (uint64, error) { return uint64(n), nil }
+func (n lostStatements) StatementsLost() (uint64, error) { return uint64(n), nil }

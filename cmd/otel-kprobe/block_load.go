@@ -56,7 +56,7 @@ func attachBlock(s blockSettings, logger *slog.Logger) (*attachedBlock, error) {
 		defer func() { _ = options.Contexts.Close() }() // the programs keep it
 	}
 	if options.Correlate {
-		options.Programs = append(options.Programs, bpf.ProgramApplicationNote)
+		options.Programs = append(options.Programs, bpf.ProgramApplicationStatement)
 	}
 	objects, err := bpf.LoadBlock(options)
 	if err != nil {

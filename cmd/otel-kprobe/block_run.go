@@ -91,7 +91,7 @@ func (r *blockRun) start(ctx context.Context) (err error) {
 	if r.kernel, err = attachBlock(r.settings, r.logger); err != nil {
 		return err
 	}
-	r.applications = newApplicationProbes(r.output.correlate, r.kernel.objects.Programs[bpf.ProgramApplicationNote], r.logger)
+	r.applications = newApplicationProbes(r.output.correlate, r.kernel.objects.Programs[bpf.ProgramApplicationStatement], r.logger)
 	r.applications.start(ctx)
 	names := newLiveBlockNames(r.kernel.names)
 	err = r.connect(r.kernel.objects.Ring(), func(recorder *recording.Writer) pipelineNames {

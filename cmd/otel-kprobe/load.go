@@ -171,7 +171,7 @@ func loadObjects(o bpf.Options, s packetsSettings, types func() (kernelTypes, er
 	o.EntryOnly, o.Callees = s.entryOnly, s.nonSkb.pattern != nil
 	o.TraceTC, o.TraceXDP = s.programs.tc, s.programs.xdp
 	if o.Correlate {
-		o.Programs = append(o.Programs, bpf.ProgramApplicationNote)
+		o.Programs = append(o.Programs, bpf.ProgramApplicationStatement)
 	}
 	if s.programs.xdp {
 		o.Programs = append(o.Programs, bpf.ProgramForgetBuffer)

@@ -73,7 +73,7 @@ func (r *packetsRun) start(ctx context.Context) (err error) {
 	if r.programs, err = tracePrograms(r.settings.programs, r.kernel.objects, r.kernel.options, r.logger); err != nil {
 		return err
 	}
-	r.applications = newApplicationProbes(r.output.correlate, r.kernel.objects.Programs[bpf.ProgramApplicationNote], r.logger)
+	r.applications = newApplicationProbes(r.output.correlate, r.kernel.objects.Programs[bpf.ProgramApplicationStatement], r.logger)
 	r.applications.start(ctx)
 	names := newLiveNames(r.kernel.symbols, r.settings.kernelBTF, r.logger)
 	names.program = r.programs.name

@@ -49,7 +49,7 @@ func lastArguments(t *testing.T) (program *ebpf.Program, read func() [4]uint64) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	attachType, err := bpf.NoteAttachType(types)
+	attachType, err := bpf.StatementAttachType(types)
 	if err != nil {
 		t.Fatal(err)
 	}

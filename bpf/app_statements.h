@@ -1,29 +1,29 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /*
- * app_notes.h - what an application notes of its spans, in all objects: user space puts
+ * app_statements.h - what an application states of its spans, in all objects: user space puts
  * these programs on the function noteV1 of the package otelkprobe, whose arguments are
  * where Go's register ABI has them (https://go.dev/s/regabi).
  */
-#ifndef OTEL_KPROBE_APP_NOTES_H
-#define OTEL_KPROBE_APP_NOTES_H
+#ifndef OTEL_KPROBE_APP_STATEMENTS_H
+#define OTEL_KPROBE_APP_STATEMENTS_H
 
 #include "app_context.h"
 
-/* What is noted: the low byte of the first argument. */
-enum app_note {
-	NOTE_SPAN_STARTS = 1, /* in the current goroutine */
-	NOTE_SPAN_ENDS = 2,
-	NOTE_SOCKET_ASKS = 3,     /* the socket belongs to the span, which asks something over it */
-	NOTE_SOCKET_ANSWERED = 4, /* … which has ended: only what is still written counts */
-	NOTE_SOCKET_FREE = 5,     /* it belongs to none */
-	NOTE_SOCKET_ANSWERS = 6,  /* it belongs to the span, which answers over it */
+/* What is stated: the low byte of the first argument. */
+enum app_statement {
+	SPAN_STARTS = 1, /* in the current goroutine */
+	SPAN_ENDS = 2,
+	SOCKET_ASKS = 3,     /* the socket belongs to the span, which asks something over it */
+	SOCKET_ANSWERED = 4, /* … which has ended: only what is still written counts */
+	SOCKET_FREE = 5,     /* it belongs to none */
+	SOCKET_ANSWERS = 6,  /* it belongs to the span, which answers over it */
 };
 
-#define NOTE_KIND 0xff
-#define NOTE_UNSAMPLED (1 << 8)
+#define STATEMENT_KIND 0xff
+#define STATEMENT_UNSAMPLED (1 << 8)
 
 /* A span that has started, by its id. */
-struct noted_span {
+struct started_span {
 	__u64 span_id;
 	__u32 tgid;
 	__u32 pad;
@@ -32,8 +32,8 @@ struct noted_span {
 /* In which goroutine a span started: it may end in another one. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_NOTED_GOROUTINES);
-	__type(key, struct noted_span);
+	__uint(max_entries, MAX_GOROUTINES);
+	__type(key, struct started_span);
 	__type(value, __u64);
 } span_goroutines SEC(".maps");
 
@@ -53,14 +53,14 @@ static __always_inline void change_context(struct told_context *known, const str
 	known->source = told->source;
 }
 
-static __always_inline void count_note(long failed)
+static __always_inline void count_lost(long failed)
 {
 	if (failed)
-		__sync_fetch_and_add(&notes_lost, 1);
+		__sync_fetch_and_add(&statements_lost, 1);
 }
 
-/* The span that is noted. */
-static __always_inline void read_note(struct pt_regs *ctx, struct told_context *told)
+/* The span that a statement is of. */
+static __always_inline void read_statement(struct pt_regs *ctx, struct told_context *told)
 {
 	__u64 *ids = (__u64 *)&told->app;
 
@@ -68,35 +68,35 @@ static __always_inline void read_note(struct pt_regs *ctx, struct told_context *
 	ids[1] = ctx->rcx;
 	ids[2] = ctx->rdi;
 	told->source = APP_HELPER;
-	told->flags = ctx->rax & NOTE_UNSAMPLED ? APP_UNSAMPLED : 0;
+	told->flags = ctx->rax & STATEMENT_UNSAMPLED ? APP_UNSAMPLED : 0;
 }
 
-static __always_inline void note_span_start(struct pt_regs *ctx)
+static __always_inline void take_span_start(struct pt_regs *ctx)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct goroutine key = {.g = ctx->r14, .tgid = tgid};
-	struct noted_span span = {.span_id = ctx->rdi, .tgid = tgid};
+	struct started_span span = {.span_id = ctx->rdi, .tgid = tgid};
 	struct told_context told = {}, *known;
 
 	applications_seen = 1;
-	read_note(ctx, &told);
+	read_statement(ctx, &told);
 	known = bpf_map_lookup_elem(&goroutine_contexts, &key);
 	if (known)
 		change_context(known, &told);
 	else
-		count_note(bpf_map_update_elem(&goroutine_contexts, &key, &told, BPF_ANY));
-	count_note(bpf_map_update_elem(&span_goroutines, &span, &key.g, BPF_ANY));
+		count_lost(bpf_map_update_elem(&goroutine_contexts, &key, &told, BPF_ANY));
+	count_lost(bpf_map_update_elem(&span_goroutines, &span, &key.g, BPF_ANY));
 }
 
 /*
  * Puts the goroutine where the span started back into the parent, if that started
  * there too, else into none; but not when another span has started there meanwhile.
  */
-static __always_inline void note_span_end(struct pt_regs *ctx)
+static __always_inline void take_span_end(struct pt_regs *ctx)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	struct noted_span span = {.span_id = ctx->rdi, .tgid = tgid};
-	struct noted_span parent = {.span_id = ctx->rsi, .tgid = tgid};
+	struct started_span span = {.span_id = ctx->rdi, .tgid = tgid};
+	struct started_span parent = {.span_id = ctx->rsi, .tgid = tgid};
 	__u64 *g = bpf_map_lookup_elem(&span_goroutines, &span), *of_parent;
 	struct goroutine key = {.g = ctx->r14, .tgid = tgid};
 	struct told_context *told;
@@ -117,15 +117,15 @@ static __always_inline void note_span_end(struct pt_regs *ctx)
 	}
 }
 
-/* What concerns goroutines; false when it is a socket that is noted. */
-static __always_inline int note_goroutine(struct pt_regs *ctx)
+/* What concerns goroutines; false when the statement is about a socket. */
+static __always_inline int take_goroutine(struct pt_regs *ctx)
 {
-	switch (ctx->rax & NOTE_KIND) {
-	case NOTE_SPAN_STARTS:
-		note_span_start(ctx);
+	switch (ctx->rax & STATEMENT_KIND) {
+	case SPAN_STARTS:
+		take_span_start(ctx);
 		return 1;
-	case NOTE_SPAN_ENDS:
-		note_span_end(ctx);
+	case SPAN_ENDS:
+		take_span_end(ctx);
 		return 1;
 	}
 	return 0;
