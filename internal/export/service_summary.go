@@ -52,18 +52,7 @@ func (s *ServiceSummary) String() string {
 	if s.Reloads+s.ReloadsFailed > 0 {
 		fmt.Fprintf(&b, "; %d reloads, %d failed", s.Reloads, s.ReloadsFailed)
 	}
-	losses := (&Summary{Exporters: s.Exporters}).Losses()
-	if len(losses) == 0 {
-		return b.String() + "; nothing lost"
-	}
-	for i, c := range losses {
-		sep := ","
-		if i == 0 {
-			sep = "; lost:"
-		}
-		fmt.Fprintf(&b, "%s %d (%s)", sep, c.Value, c.Name)
-	}
-	return b.String()
+	return b.String() + lossesText((&Summary{Exporters: s.Exporters}).Losses())
 }
 
 // WriteJSON writes the summary as one JSON object, indented.

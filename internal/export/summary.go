@@ -188,10 +188,15 @@ func (s *Summary) String() string {
 		}
 		fmt.Fprintf(&b, "%s %d to %s", sep, e.Exported, e.Name)
 	}
-	losses := s.Losses()
+	return b.String() + lossesText(s.Losses())
+}
+
+// lossesText is how a line ends that tells of losses, or that there were none.
+func lossesText(losses []Count) string {
 	if len(losses) == 0 {
-		return b.String() + "; nothing lost"
+		return "; nothing lost"
 	}
+	var b strings.Builder
 	for i, c := range losses {
 		sep := ","
 		if i == 0 {
