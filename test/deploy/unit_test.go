@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"os/exec"
 	"strings"
 	"testing"
 
