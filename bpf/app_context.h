@@ -51,7 +51,8 @@ struct told_context {
 	__u8 source; /* enum app_source, 0: none, and the rest means nothing */
 	__u8 flags;  /* enum app_flag */
 	__u8 side;   /* enum app_side, 0: not by a socket */
-	__u8 pad[5];
+	__u8 pad;
+	__u32 ports; /* of the socket: see ports_of */
 };
 
 /* Constant to the verifier. */

@@ -56,7 +56,7 @@ static __always_inline void tell_context(struct app_record *record, const struct
 /* Tells the write of that number. */
 __noinline int tell_write(u64 sock, u64 journey, u64 skb, u32 number)
 {
-	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
+	struct socket_writes *known = writes_to(sock);
 	struct cpu_state *cpu = this_cpu_state();
 	struct app_record *record = known && cpu ? new_app_record(cpu, journey, skb, APP_WRITES) : 0;
 	struct socket_write *write;
@@ -97,7 +97,7 @@ static __always_inline const struct told_context *receiving_context(u64 sock)
 
 	if (!told || told->side != SIDE_ANSWERS)
 		return told;
-	known = bpf_map_lookup_elem(&writes, &sock);
+	known = writes_to(sock);
 	if (!known || !known->count)
 		return told;
 	last = (known->count - 1) & (WRITES_PER_SOCKET - 1);
@@ -128,7 +128,7 @@ __noinline int tell_user(u64 sock, u64 journey, u64 skb, u32 what, u32 by_thread
  */
 __noinline int last_write(u64 sock, u32 limit, u32 by_ack)
 {
-	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
+	struct socket_writes *known = writes_to(sock);
 	u32 behind = (by_ack & 1) * sizeof(u32); /* ack is behind seq */
 	u32 i, before = 0, first;
 
@@ -152,7 +152,7 @@ __noinline int last_write(u64 sock, u32 limit, u32 by_ack)
  */
 __noinline int tell_acknowledgement(u64 sock, u64 journey, u64 skb, u32 ack)
 {
-	struct socket_writes *known = applications_seen ? bpf_map_lookup_elem(&writes, &sock) : 0;
+	struct socket_writes *known = applications_seen ? writes_to(sock) : 0;
 	const struct told_context *told = 0;
 	u32 number;
 
@@ -179,7 +179,7 @@ __noinline int tell_acknowledgement(u64 sock, u64 journey, u64 skb, u32 ack)
  */
 __noinline int tell_writes(u64 sock, u64 journey, u64 skb, u32 begin, u32 end)
 {
-	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
+	struct socket_writes *known = writes_to(sock);
 	u32 i, number = last_write(sock, begin + 1, 0);
 
 	if (!known)

@@ -35,6 +35,15 @@ static __always_inline u64 sock_of_fd(u32 fd)
 	return (u64)BPF_CORE_READ(socket, sk);
 }
 
+/*
+ * The ports of a connection. What is known of a sock is of another connection when they
+ * differ: the probe that would have told its end may have been left out.
+ */
+static __always_inline u32 ports_of(u64 sock)
+{
+	return BPF_CORE_READ((struct sock *)sock, __sk_common.skc_portpair);
+}
+
 static __always_inline u8 side_of(u64 kind)
 {
 	if (kind == SOCKET_ASKS)
@@ -50,6 +59,7 @@ static __always_inline void take_socket(struct pt_regs *ctx)
 	if (!sock)
 		return;
 	read_statement(ctx, &told);
+	told.ports = ports_of(sock);
 	known = bpf_map_lookup_elem(&bound_sockets, &sock);
 	applications_seen = 1;
 	if (!known) {
@@ -75,7 +85,9 @@ static __always_inline struct told_context *socket_context(u64 sock, u32 writes)
 {
 	struct told_context *told = applications_seen ? bpf_map_lookup_elem(&bound_sockets, &sock) : 0;
 
-	return told && told->source && (writes || told->side != SIDE_ANSWERED) ? told : 0;
+	if (!told || !told->source || (!writes && told->side == SIDE_ANSWERED))
+		return 0;
+	return told->ports == ports_of(sock) ? told : 0;
 }
 
 SEC("kprobe/application_statement")

@@ -49,6 +49,7 @@ static __always_inline void change_context(struct told_context *known, const str
 	known->app = told->app;
 	known->flags = told->flags;
 	known->side = told->side;
+	known->ports = told->ports;
 	barrier();
 	known->source = told->source;
 }

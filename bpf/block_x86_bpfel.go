@@ -177,7 +177,8 @@ type blockToldContext struct {
 	Source uint8
 	Flags  uint8
 	Side   uint8
-	Pad    [5]uint8
+	Pad    uint8
+	Ports  uint32
 }
 
 type blockUpper struct {

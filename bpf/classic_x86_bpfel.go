@@ -428,7 +428,7 @@ type classicSocketOwner struct {
 type classicSocketWrites struct {
 	_     structs.HostLayout
 	Count uint32
-	Pad   uint32
+	Ports uint32
 	Last  [16]struct {
 		_        structs.HostLayout
 		AtMonoNs uint64
@@ -465,7 +465,8 @@ type classicToldContext struct {
 	Source uint8
 	Flags  uint8
 	Side   uint8
-	Pad    [5]uint8
+	Pad    uint8
+	Ports  uint32
 }
 
 type classicTrackedBuffer struct {

@@ -62,6 +62,7 @@ struct cgroup {
 struct sock_common {
 	possible_net_t skc_net;
 	unsigned char skc_state;
+	__u32 skc_portpair; /* both ports */
 	__u16 skc_num; /* local port */
 	struct sock *skc_listener; /* of a request_sock, which begins like a sock */
 };

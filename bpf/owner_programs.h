@@ -44,7 +44,8 @@ int socket_child(struct pt_regs *ctx)
 	if (!known || !child)
 		return 0;
 	owner = *known;
-	bpf_map_update_elem(&owners, &child, &owner, BPF_NOEXIST);
+	/* In the place of what a sock left there whose end was not seen. */
+	bpf_map_update_elem(&owners, &child, &owner, BPF_ANY);
 	return 0;
 }
 

@@ -30,7 +30,7 @@ struct socket_write {
 
 struct socket_writes {
 	u32 count; /* of all writes; the next one goes to last[count % WRITES_PER_SOCKET] */
-	u32 pad;
+	u32 ports; /* see ports_of */
 	struct socket_write last[WRITES_PER_SOCKET];
 };
 
@@ -44,6 +44,14 @@ struct {
 
 const struct socket_writes no_writes = {};
 
+/* The last writes to a socket, NULL: none are known. */
+static __always_inline struct socket_writes *writes_to(u64 sock)
+{
+	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
+
+	return known && known->ports == ports_of(sock) ? known : 0;
+}
+
 /* (struct sock *, …), the socket is locked: TCP takes over what a program writes. */
 SEC("kprobe/socket_written")
 int socket_written(struct pt_regs *ctx)
@@ -52,12 +60,17 @@ int socket_written(struct pt_regs *ctx)
 	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
 	struct socket_write *write, *next;
 	struct told_context *told;
+	u32 ports = ports_of(sock);
 
 	if (!known) {
 		bpf_map_update_elem(&writes, &sock, &no_writes, BPF_NOEXIST);
 		known = bpf_map_lookup_elem(&writes, &sock);
 		if (!known)
 			return 0;
+	}
+	if (known->ports != ports) {
+		__builtin_memset(known, 0, sizeof(*known));
+		known->ports = ports;
 	}
 	write = &known->last[known->count & (WRITES_PER_SOCKET - 1)];
 	next = &known->last[(known->count + 1) & (WRITES_PER_SOCKET - 1)];
