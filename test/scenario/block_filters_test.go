@@ -102,8 +102,8 @@ func filterCases(null, slow, nvme, part disk, process int64) []filterCase {
 		{
 			// Of two disks, since a disk of the machine may be as slow once.
 			"latency",
-			[]string{"--min-latency", "40ms", "--device", string(slow), "--device", string(null)},
-			func(r *request) bool { return r.number(keyDuration) >= 40_000_000 },
+			[]string{"--min-latency", "90ms", "--device", string(slow), "--device", string(null)},
+			func(r *request) bool { return r.number(keyDuration) >= 90_000_000 },
 			[]outline{slowRead},
 		},
 	}

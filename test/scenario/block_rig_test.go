@@ -123,7 +123,7 @@ const (
 )
 
 // scsiDelayNs is how long scsi_debug takes for a command, by its own timer.
-const scsiDelayNs = 50_000_000
+const scsiDelayNs = 100_000_000
 
 // scsiDisk makes a disk of scsi_debug that takes one command at a time, and
 // scsiDelayNs for each.
