@@ -19,7 +19,7 @@ struct {
 } bound_sockets SEC(".maps");
 
 /* The sock behind a file descriptor of the current process, 0: it is no socket. */
-static __always_inline u64 sock_of_fd(u32 fd)
+static __noinline u64 sock_of_fd(u32 fd)
 {
 	struct task_struct___files *task = (void *)bpf_get_current_task();
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
@@ -36,12 +36,17 @@ static __always_inline u64 sock_of_fd(u32 fd)
 }
 
 /*
- * The ports of a connection. What is known of a sock is of another connection when they
- * differ: the probe that would have told its end may have been left out.
+ * Whether what is known of a sock is of the connection that it is now: the probe that would
+ * have told the end of another one may have been left out. known: the ports of that, which
+ * are learnt here when it was not connected at first.
  */
-static __always_inline u32 ports_of(u64 sock)
+static __always_inline int is_of_connection(u32 *known, u64 sock)
 {
-	return BPF_CORE_READ((struct sock *)sock, __sk_common.skc_portpair);
+	u32 ports = BPF_CORE_READ((struct sock *)sock, __sk_common.skc_portpair);
+
+	if (!(*known & 0xffff)) /* the peer's, in the order of the wire */
+		*known = ports;
+	return *known == ports;
 }
 
 static __always_inline u8 side_of(u64 kind)
@@ -51,30 +56,30 @@ static __always_inline u8 side_of(u64 kind)
 	return kind == SOCKET_ANSWERS ? SIDE_ANSWERS : SIDE_ANSWERED;
 }
 
-static __always_inline void take_socket(struct pt_regs *ctx)
+/* Of a uprobe, so not inlined: see app_statements.h. */
+static __noinline int take_socket(struct pt_regs *ctx)
 {
 	u64 sock = sock_of_fd(ctx->r8), kind = ctx->rax & STATEMENT_KIND;
-	struct told_context told = {.side = side_of(kind)}, *known;
+	struct told_context *known;
+	u8 side = side_of(kind);
 
 	if (!sock)
-		return;
-	read_statement(ctx, &told);
-	told.ports = ports_of(sock);
-	known = bpf_map_lookup_elem(&bound_sockets, &sock);
+		return 0;
 	applications_seen = 1;
-	if (!known) {
-		if (told.side != SIDE_ANSWERED)
-			count_lost(bpf_map_update_elem(&bound_sockets, &sock, &told, BPF_ANY));
-		return;
-	}
+	known = bpf_map_lookup_elem(&bound_sockets, &sock);
 	/* A span speaks of its end only while the socket is still its own. */
-	if (told.side == SIDE_ANSWERED && *(u64 *)known->app.span_id != *(u64 *)told.app.span_id)
-		return;
-	if (kind == SOCKET_FREE)
-		told.source = 0;
-	change_context(known, &told);
-	if (kind == SOCKET_FREE)
+	if (side == SIDE_ANSWERED && (!known || *(u64 *)known->app.span_id != ctx->rdi))
+		return 0;
+	if (kind == SOCKET_FREE) {
+		known->source = 0;
 		bpf_map_delete_elem(&bound_sockets, &sock);
+		return 0;
+	}
+	known = entry_of(&bound_sockets, &sock);
+	if (known)
+		known->ports = 0;
+	change_context(ctx, known, side);
+	return 0;
 }
 
 /*
@@ -87,7 +92,7 @@ static __always_inline struct told_context *socket_context(u64 sock, u32 writes)
 
 	if (!told || !told->source || (!writes && told->side == SIDE_ANSWERED))
 		return 0;
-	return told->ports == ports_of(sock) ? told : 0;
+	return is_of_connection(&told->ports, sock) ? told : 0;
 }
 
 SEC("kprobe/application_statement")

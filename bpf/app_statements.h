@@ -37,85 +37,107 @@ struct {
 	__type(value, __u64);
 } span_goroutines SEC(".maps");
 
+const struct told_context no_context = {};
+
 /*
- * What there is changes in place: the kernel may refuse to put an entry into a map, or to
- * take it out, when it does not get the lock in time
- * (https://mail.spinics.net/lists/bpf/msg134309.html). Readers see no span meanwhile.
+ * What follows is not inlined, so that each function has less than 64 bytes on the stack.
+ * A larger frame is in memory of the CPU, since Linux 6.13
+ * (https://git.kernel.org/torvalds/c/a76ab5731e32), and the program of a uprobe shares it
+ * with that of another thread by which it is preempted there.
  */
-static __always_inline void change_context(struct told_context *known, const struct told_context *told)
+
+/*
+ * Writes the span that a statement is of. What there is changes in place: the kernel may
+ * refuse to put an entry into a map, or to take it out, when it does not get the lock in
+ * time (https://mail.spinics.net/lists/bpf/msg134309.html). Readers see no span meanwhile.
+ */
+static __noinline int change_context(struct pt_regs *ctx, struct told_context *known, __u32 side)
 {
+	__u64 *ids;
+
+	if (!known) {
+		__sync_fetch_and_add(&statements_lost, 1);
+		return 0;
+	}
+	ids = (__u64 *)&known->app;
 	known->source = 0;
 	barrier();
-	known->app = told->app;
-	known->flags = told->flags;
-	known->side = told->side;
-	known->ports = told->ports;
-	barrier();
-	known->source = told->source;
-}
-
-static __always_inline void count_lost(long failed)
-{
-	if (failed)
-		__sync_fetch_and_add(&statements_lost, 1);
-}
-
-/* The span that a statement is of. */
-static __always_inline void read_statement(struct pt_regs *ctx, struct told_context *told)
-{
-	__u64 *ids = (__u64 *)&told->app;
-
 	ids[0] = ctx->rbx;
 	ids[1] = ctx->rcx;
 	ids[2] = ctx->rdi;
-	told->source = APP_HELPER;
-	told->flags = ctx->rax & STATEMENT_UNSAMPLED ? APP_UNSAMPLED : 0;
+	known->flags = ctx->rax & STATEMENT_UNSAMPLED ? APP_UNSAMPLED : 0;
+	known->side = side;
+	barrier();
+	known->source = APP_HELPER;
+	return 0;
 }
 
-static __always_inline void take_span_start(struct pt_regs *ctx)
+/* The entry of a key, which is made if there is none; NULL: the kernel refuses. */
+static __always_inline struct told_context *entry_of(void *contexts, const void *key)
 {
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	struct goroutine key = {.g = ctx->r14, .tgid = tgid};
-	struct started_span span = {.span_id = ctx->rdi, .tgid = tgid};
-	struct told_context told = {}, *known;
+	struct told_context *known = bpf_map_lookup_elem(contexts, key);
+
+	if (known)
+		return known;
+	bpf_map_update_elem(contexts, key, &no_context, BPF_NOEXIST);
+	return bpf_map_lookup_elem(contexts, key);
+}
+
+/* The goroutine in which a span of the current process started, 0: it is not known. */
+static __noinline __u64 goroutine_of(__u64 span_id)
+{
+	struct started_span span = {.span_id = span_id, .tgid = bpf_get_current_pid_tgid() >> 32};
+	__u64 *g = bpf_map_lookup_elem(&span_goroutines, &span);
+
+	return g ? *g : 0;
+}
+
+/* Notes the goroutine in which a span starts, 0: it has ended. */
+static __noinline int note_span(__u64 span_id, __u64 g)
+{
+	struct started_span span = {.span_id = span_id, .tgid = bpf_get_current_pid_tgid() >> 32};
+
+	if (!g)
+		bpf_map_delete_elem(&span_goroutines, &span);
+	else if (bpf_map_update_elem(&span_goroutines, &span, &g, BPF_ANY))
+		__sync_fetch_and_add(&statements_lost, 1);
+	return 0;
+}
+
+static __noinline int take_span_start(struct pt_regs *ctx)
+{
+	struct goroutine key = {.g = ctx->r14, .tgid = bpf_get_current_pid_tgid() >> 32};
 
 	applications_seen = 1;
-	read_statement(ctx, &told);
-	known = bpf_map_lookup_elem(&goroutine_contexts, &key);
-	if (known)
-		change_context(known, &told);
-	else
-		count_lost(bpf_map_update_elem(&goroutine_contexts, &key, &told, BPF_ANY));
-	count_lost(bpf_map_update_elem(&span_goroutines, &span, &key.g, BPF_ANY));
+	change_context(ctx, entry_of(&goroutine_contexts, &key), 0);
+	note_span(ctx->rdi, key.g);
+	return 0;
 }
 
 /*
  * Puts the goroutine where the span started back into the parent, if that started
  * there too, else into none; but not when another span has started there meanwhile.
  */
-static __always_inline void take_span_end(struct pt_regs *ctx)
+static __noinline int take_span_end(struct pt_regs *ctx)
 {
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	struct started_span span = {.span_id = ctx->rdi, .tgid = tgid};
-	struct started_span parent = {.span_id = ctx->rsi, .tgid = tgid};
-	__u64 *g = bpf_map_lookup_elem(&span_goroutines, &span), *of_parent;
-	struct goroutine key = {.g = ctx->r14, .tgid = tgid};
+	struct goroutine key = {.tgid = bpf_get_current_pid_tgid() >> 32};
+	__u64 span_id = ctx->rdi, parent_id = ctx->rsi, g = goroutine_of(span_id);
 	struct told_context *told;
 
-	barrier_var(key.g); /* else the context's address is computed, which the verifier refuses */
-	if (g)
-		key.g = *g;
-	bpf_map_delete_elem(&span_goroutines, &span);
+	if (!g)
+		g = ctx->r14;
+	note_span(span_id, 0);
+	key.g = g;
 	told = bpf_map_lookup_elem(&goroutine_contexts, &key);
-	if (!told || *(__u64 *)told->app.span_id != span.span_id)
-		return;
-	of_parent = parent.span_id ? bpf_map_lookup_elem(&span_goroutines, &parent) : 0;
-	if (of_parent && *of_parent == key.g) {
-		*(__u64 *)told->app.span_id = parent.span_id;
+	if (!told || *(__u64 *)told->app.span_id != span_id)
+		return 0;
+	if (parent_id && goroutine_of(parent_id) == g) {
+		*(__u64 *)told->app.span_id = parent_id;
 	} else {
 		told->source = 0;
 		bpf_map_delete_elem(&goroutine_contexts, &key);
 	}
+	return 0;
 }
 
 /* What concerns goroutines; false when the statement is about a socket. */

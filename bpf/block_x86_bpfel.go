@@ -239,6 +239,7 @@ const (
 	blockVarBlockRecordType       = "block_record_type"
 	blockVarEmptyHistogram        = "empty_histogram"
 	blockVarHistogramsFull        = "histograms_full"
+	blockVarNoContext             = "no_context"
 	blockVarRequeuedCount         = "requeued_count"
 	blockVarSettings              = "settings"
 	blockVarStatementsLost        = "statements_lost"
@@ -336,6 +337,7 @@ type blockVariableSpecs struct {
 	BlockRecordType  *ebpf.VariableSpec `ebpf:"block_record_type"`
 	EmptyHistogram   *ebpf.VariableSpec `ebpf:"empty_histogram"`
 	HistogramsFull   *ebpf.VariableSpec `ebpf:"histograms_full"`
+	NoContext        *ebpf.VariableSpec `ebpf:"no_context"`
 	RequeuedCount    *ebpf.VariableSpec `ebpf:"requeued_count"`
 	Settings         *ebpf.VariableSpec `ebpf:"settings"`
 	StatementsLost   *ebpf.VariableSpec `ebpf:"statements_lost"`
@@ -404,6 +406,7 @@ type blockVariables struct {
 	BlockRecordType  *ebpf.Variable `ebpf:"block_record_type"`
 	EmptyHistogram   *ebpf.Variable `ebpf:"empty_histogram"`
 	HistogramsFull   *ebpf.Variable `ebpf:"histograms_full"`
+	NoContext        *ebpf.Variable `ebpf:"no_context"`
 	RequeuedCount    *ebpf.Variable `ebpf:"requeued_count"`
 	Settings         *ebpf.Variable `ebpf:"settings"`
 	StatementsLost   *ebpf.Variable `ebpf:"statements_lost"`

@@ -50,6 +50,7 @@ const (
 	blockOldVarEmptyHistogram        = "empty_histogram"
 	blockOldVarEmptyRequests         = "empty_requests"
 	blockOldVarHistogramsFull        = "histograms_full"
+	blockOldVarNoContext             = "no_context"
 	blockOldVarRequeuedCount         = "requeued_count"
 	blockOldVarSettings              = "settings"
 	blockOldVarStatementsLost        = "statements_lost"
@@ -146,6 +147,7 @@ type blockOldVariableSpecs struct {
 	EmptyHistogram   *ebpf.VariableSpec `ebpf:"empty_histogram"`
 	EmptyRequests    *ebpf.VariableSpec `ebpf:"empty_requests"`
 	HistogramsFull   *ebpf.VariableSpec `ebpf:"histograms_full"`
+	NoContext        *ebpf.VariableSpec `ebpf:"no_context"`
 	RequeuedCount    *ebpf.VariableSpec `ebpf:"requeued_count"`
 	Settings         *ebpf.VariableSpec `ebpf:"settings"`
 	StatementsLost   *ebpf.VariableSpec `ebpf:"statements_lost"`
@@ -216,6 +218,7 @@ type blockOldVariables struct {
 	EmptyHistogram   *ebpf.Variable `ebpf:"empty_histogram"`
 	EmptyRequests    *ebpf.Variable `ebpf:"empty_requests"`
 	HistogramsFull   *ebpf.Variable `ebpf:"histograms_full"`
+	NoContext        *ebpf.Variable `ebpf:"no_context"`
 	RequeuedCount    *ebpf.Variable `ebpf:"requeued_count"`
 	Settings         *ebpf.Variable `ebpf:"settings"`
 	StatementsLost   *ebpf.Variable `ebpf:"statements_lost"`

@@ -592,6 +592,7 @@ const (
 	classicVarFrameRecordType       = "frame_record_type"
 	classicVarLinkRecordType        = "link_record_type"
 	classicVarLive                  = "live"
+	classicVarNoContext             = "no_context"
 	classicVarNoWrites              = "no_writes"
 	classicVarNoted                 = "noted"
 	classicVarOpenCount             = "open_count"
@@ -752,6 +753,7 @@ type classicVariableSpecs struct {
 	FrameRecordType     *ebpf.VariableSpec `ebpf:"frame_record_type"`
 	LinkRecordType      *ebpf.VariableSpec `ebpf:"link_record_type"`
 	Live                *ebpf.VariableSpec `ebpf:"live"`
+	NoContext           *ebpf.VariableSpec `ebpf:"no_context"`
 	NoWrites            *ebpf.VariableSpec `ebpf:"no_writes"`
 	Noted               *ebpf.VariableSpec `ebpf:"noted"`
 	OpenCount           *ebpf.VariableSpec `ebpf:"open_count"`
@@ -859,6 +861,7 @@ type classicVariables struct {
 	FrameRecordType     *ebpf.Variable `ebpf:"frame_record_type"`
 	LinkRecordType      *ebpf.Variable `ebpf:"link_record_type"`
 	Live                *ebpf.Variable `ebpf:"live"`
+	NoContext           *ebpf.Variable `ebpf:"no_context"`
 	NoWrites            *ebpf.Variable `ebpf:"no_writes"`
 	Noted               *ebpf.Variable `ebpf:"noted"`
 	OpenCount           *ebpf.Variable `ebpf:"open_count"`

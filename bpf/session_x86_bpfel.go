@@ -98,6 +98,7 @@ const (
 	sessionVarModes                 = "modes"
 	sessionVarModesDisplacements    = "modes_displacements"
 	sessionVarModesMultiplier       = "modes_multiplier"
+	sessionVarNoContext             = "no_context"
 	sessionVarNoWrites              = "no_writes"
 	sessionVarNoted                 = "noted"
 	sessionVarOpenRunCount          = "open_run_count"
@@ -219,6 +220,7 @@ type sessionVariableSpecs struct {
 	Modes              *ebpf.VariableSpec `ebpf:"modes"`
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.VariableSpec `ebpf:"modes_multiplier"`
+	NoContext          *ebpf.VariableSpec `ebpf:"no_context"`
 	NoWrites           *ebpf.VariableSpec `ebpf:"no_writes"`
 	Noted              *ebpf.VariableSpec `ebpf:"noted"`
 	OpenRunCount       *ebpf.VariableSpec `ebpf:"open_run_count"`
@@ -313,6 +315,7 @@ type sessionVariables struct {
 	Modes              *ebpf.Variable `ebpf:"modes"`
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`
 	ModesMultiplier    *ebpf.Variable `ebpf:"modes_multiplier"`
+	NoContext          *ebpf.Variable `ebpf:"no_context"`
 	NoWrites           *ebpf.Variable `ebpf:"no_writes"`
 	Noted              *ebpf.Variable `ebpf:"noted"`
 	OpenRunCount       *ebpf.Variable `ebpf:"open_run_count"`

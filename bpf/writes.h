@@ -30,7 +30,7 @@ struct socket_write {
 
 struct socket_writes {
 	u32 count; /* of all writes; the next one goes to last[count % WRITES_PER_SOCKET] */
-	u32 ports; /* see ports_of */
+	u32 ports; /* see is_of_connection */
 	struct socket_write last[WRITES_PER_SOCKET];
 };
 
@@ -49,7 +49,7 @@ static __always_inline struct socket_writes *writes_to(u64 sock)
 {
 	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
 
-	return known && known->ports == ports_of(sock) ? known : 0;
+	return known && is_of_connection(&known->ports, sock) ? known : 0;
 }
 
 /* (struct sock *, …), the socket is locked: TCP takes over what a program writes. */
@@ -60,7 +60,6 @@ int socket_written(struct pt_regs *ctx)
 	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
 	struct socket_write *write, *next;
 	struct told_context *told;
-	u32 ports = ports_of(sock);
 
 	if (!known) {
 		bpf_map_update_elem(&writes, &sock, &no_writes, BPF_NOEXIST);
@@ -68,10 +67,8 @@ int socket_written(struct pt_regs *ctx)
 		if (!known)
 			return 0;
 	}
-	if (known->ports != ports) {
+	if (!is_of_connection(&known->ports, sock))
 		__builtin_memset(known, 0, sizeof(*known));
-		known->ports = ports;
-	}
 	write = &known->last[known->count & (WRITES_PER_SOCKET - 1)];
 	next = &known->last[(known->count + 1) & (WRITES_PER_SOCKET - 1)];
 	if (write->at_mono_ns && *(u64 *)next->told.app.span_id == *(u64 *)write->told.app.span_id) {
