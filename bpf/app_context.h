@@ -52,7 +52,7 @@ struct told_context {
 	__u8 flags;  /* enum app_flag */
 	__u8 side;   /* enum app_side, 0: not by a socket */
 	__u8 pad;
-	__u32 ports; /* of a socket, once it is used: see is_of_connection */
+	__u32 ports; /* of a socket: see is_of_connection */
 };
 
 /* Constant to the verifier. */

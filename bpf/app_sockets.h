@@ -35,6 +35,11 @@ static __noinline u64 sock_of_fd(u32 fd)
 	return (u64)BPF_CORE_READ(socket, sk);
 }
 
+static __always_inline u32 ports_of(u64 sock)
+{
+	return BPF_CORE_READ((struct sock *)sock, __sk_common.skc_portpair);
+}
+
 /*
  * Whether what is known of a sock is of the connection that it is now: the probe that would
  * have told the end of another one may have been left out. known: the ports of that, which
@@ -42,7 +47,7 @@ static __noinline u64 sock_of_fd(u32 fd)
  */
 static __always_inline int is_of_connection(u32 *known, u64 sock)
 {
-	u32 ports = BPF_CORE_READ((struct sock *)sock, __sk_common.skc_portpair);
+	u32 ports = ports_of(sock);
 
 	if (!(*known & 0xffff)) /* the peer's, in the order of the wire */
 		*known = ports;
@@ -77,7 +82,7 @@ static __noinline int take_socket(struct pt_regs *ctx)
 	}
 	known = entry_of(&bound_sockets, &sock);
 	if (known)
-		known->ports = 0;
+		known->ports = ports_of(sock);
 	change_context(ctx, known, side);
 	return 0;
 }
