@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -66,6 +67,9 @@ func (o *BlockObjects) RecursionMisses() (uint64, error) {
 	}
 	return sum, nil
 }
+
+// RunTime is Objects.RunTime.
+func (o *BlockObjects) RunTime() (time.Duration, error) { return runTime(o.Programs) }
 
 // againSuffix ends the names of programs that stand in for another.
 const againSuffix = "_again"

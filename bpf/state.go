@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -73,6 +74,22 @@ func (o *Objects) RecursionMisses() (uint64, error) {
 			return 0, fmt.Errorf("read statistics of BPF program %s: %w", name, err)
 		}
 		sum += stats.RecursionMisses
+	}
+	return sum, nil
+}
+
+// RunTime is how long our programs ran on all CPUs together, as far as the kernel takes
+// the time: only while kernel.bpf_stats_enabled is 1.
+func (o *Objects) RunTime() (time.Duration, error) { return runTime(o.Programs) }
+
+func runTime(programs map[string]*ebpf.Program) (time.Duration, error) {
+	var sum time.Duration
+	for name, program := range programs {
+		stats, err := program.Stats()
+		if err != nil {
+			return 0, fmt.Errorf("read statistics of BPF program %s: %w", name, err)
+		}
+		sum += stats.Runtime
 	}
 	return sum, nil
 }
