@@ -44,6 +44,12 @@ func (o *BlockObjects) Counters() (BlockCounters, error) {
 	return sum, nil
 }
 
+// Lost is how many requests and bios are not reported, or not whole, or not counted, for
+// want of room.
+func (c *BlockCounters) Lost() uint64 {
+	return c.RingFull + c.RequestsFull + c.BiosFull + c.HistogramsFull
+}
+
 // RecursionMisses is at most how many runs of programs the kernel left out, because
 // they were running on that CPU, that no other program made up for: 0 before Linux
 // 6.1, which leaves none out.

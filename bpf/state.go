@@ -45,6 +45,12 @@ func (o *Objects) Counters() (Counters, error) {
 	return sum, nil
 }
 
+// Lost is how many events there would have been besides: those that found no room, and
+// those of packets that were left out, or could not be followed.
+func (c *Counters) Lost() uint64 {
+	return c.RingFullFrames + c.RingFullFacts + c.RingFullEnds + c.RingFullExtras + c.ShedStarts + c.TrackedFull + c.SlotsFull
+}
+
 // OpenSlots counts the frames that were entered and have not returned. Once all is
 // detached their returns are lost: the kernel left out the probe, which kernels
 // before 6.7 do not count, or the call goes on.
