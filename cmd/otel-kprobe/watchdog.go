@@ -73,7 +73,8 @@ func (w *watchdog) summarize(s *export.Summary) {
 
 // cpuTime is what this process has used of the CPUs, and what its programs in the kernel
 // have, as far as that takes the time (bpf.Objects.RunTime). It is not asked to: that
-// costs two looks at a clock for each run of any program of the machine.
+// costs two looks at a clock for each run of any program of the machine
+// (https://docs.kernel.org/admin-guide/sysctl/kernel.html#bpf-stats-enabled).
 func cpuTime(inKernel func() (time.Duration, error)) (ns uint64, err error) {
 	var usage unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
