@@ -26,13 +26,19 @@ func TestWatchdogEnds(t *testing.T) {
 	}{
 		{"within", guard.Limits{CPU: 20, Loss: 50}, nil, guard.Cost{CPUNs: 2e9, Seen: 1000, Lost: 1000}, "", 0, 0},
 		{
-			"CPU", guard.Limits{CPU: 20}, nil, guard.Cost{CPUNs: 5e9},
+			"CPU",
+			guard.Limits{CPU: 20},
+			nil,
+			guard.Cost{CPUNs: 5e9},
 			"tracing took 50% of a CPU, more than the 20% of --max-cpu, in the last 10s and the 10s before: " +
 				"all probes were detached, and what had been gathered was exported; narrow what is traced, or raise --max-cpu",
 			2, 0,
 		},
 		{
-			"losses in a service", guard.Limits{Loss: 10}, &shared{}, guard.Cost{Seen: 6000, Lost: 2000},
+			"losses in a service",
+			guard.Limits{Loss: 10},
+			&shared{},
+			guard.Cost{Seen: 6000, Lost: 2000},
 			"25% of the events were lost, more than the 10% of max_loss, in the last 10s and the 10s before: " +
 				"all probes were detached, and what had been gathered was exported; narrow what is traced, raise ring_size if it comes in bursts, or raise max_loss",
 			0, 2,
