@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -43,6 +44,12 @@ func (o *BlockObjects) Counters() (BlockCounters, error) {
 	return sum, nil
 }
 
+// Lost is how many requests and bios are not reported, or not whole, or not counted, for
+// want of room.
+func (c *BlockCounters) Lost() uint64 {
+	return c.RingFull + c.RequestsFull + c.BiosFull + c.HistogramsFull
+}
+
 // RecursionMisses is at most how many runs of programs the kernel left out, because
 // they were running on that CPU, that no other program made up for: 0 before Linux
 // 6.1, which leaves none out.
@@ -66,6 +73,9 @@ func (o *BlockObjects) RecursionMisses() (uint64, error) {
 	}
 	return sum, nil
 }
+
+// RunTime is Objects.RunTime.
+func (o *BlockObjects) RunTime() (time.Duration, error) { return runTime(o.Programs) }
 
 // againSuffix ends the names of programs that stand in for another.
 const againSuffix = "_again"

@@ -29,6 +29,8 @@ static __noinline u64 begin_callee(struct pt_regs *ctx)
 
 	if (!note || !cpu)
 		return 0;
+	if (sheds(ctx))
+		return 0;
 	now = bpf_ktime_get_ns();
 	outer = caller_of(*note, stack_pointer, now);
 	caller = outer ? open_slot(outer) : 0;

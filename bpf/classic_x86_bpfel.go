@@ -520,6 +520,7 @@ const (
 	classicMapRing                  = "ring"
 	classicMapRuleWalks             = "rule_walks"
 	classicMapRunScratches          = "run_scratches"
+	classicMapShedFunctions         = "shed_functions"
 	classicMapSkbCopies             = "skb_copies"
 	classicMapSlots                 = "slots"
 	classicMapSpanGoroutines        = "span_goroutines"
@@ -583,6 +584,7 @@ const (
 	classicVarAppSettings           = "app_settings"
 	classicVarApplicationsSeen      = "applications_seen"
 	classicVarCallerRecordType      = "caller_record_type"
+	classicVarCanShed               = "can_shed"
 	classicVarCloneRecordType       = "clone_record_type"
 	classicVarConntrackRecordType   = "conntrack_record_type"
 	classicVarEndRecordType         = "end_record_type"
@@ -602,6 +604,7 @@ const (
 	classicVarPayloadRecordType     = "payload_record_type"
 	classicVarRuleRecordType        = "rule_record_type"
 	classicVarSettings              = "settings"
+	classicVarShedCount             = "shed_count"
 	classicVarShedMonoNs            = "shed_mono_ns"
 	classicVarStackRecordType       = "stack_record_type"
 	classicVarStatementsLost        = "statements_lost"
@@ -728,6 +731,7 @@ type classicMapSpecs struct {
 	Ring              *ebpf.MapSpec `ebpf:"ring"`
 	RuleWalks         *ebpf.MapSpec `ebpf:"rule_walks"`
 	RunScratches      *ebpf.MapSpec `ebpf:"run_scratches"`
+	ShedFunctions     *ebpf.MapSpec `ebpf:"shed_functions"`
 	SkbCopies         *ebpf.MapSpec `ebpf:"skb_copies"`
 	Slots             *ebpf.MapSpec `ebpf:"slots"`
 	SpanGoroutines    *ebpf.MapSpec `ebpf:"span_goroutines"`
@@ -744,6 +748,7 @@ type classicVariableSpecs struct {
 	AppSettings         *ebpf.VariableSpec `ebpf:"app_settings"`
 	ApplicationsSeen    *ebpf.VariableSpec `ebpf:"applications_seen"`
 	CallerRecordType    *ebpf.VariableSpec `ebpf:"caller_record_type"`
+	CanShed             *ebpf.VariableSpec `ebpf:"can_shed"`
 	CloneRecordType     *ebpf.VariableSpec `ebpf:"clone_record_type"`
 	ConntrackRecordType *ebpf.VariableSpec `ebpf:"conntrack_record_type"`
 	EndRecordType       *ebpf.VariableSpec `ebpf:"end_record_type"`
@@ -763,6 +768,7 @@ type classicVariableSpecs struct {
 	PayloadRecordType   *ebpf.VariableSpec `ebpf:"payload_record_type"`
 	RuleRecordType      *ebpf.VariableSpec `ebpf:"rule_record_type"`
 	Settings            *ebpf.VariableSpec `ebpf:"settings"`
+	ShedCount           *ebpf.VariableSpec `ebpf:"shed_count"`
 	ShedMonoNs          *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 	StackRecordType     *ebpf.VariableSpec `ebpf:"stack_record_type"`
 	StatementsLost      *ebpf.VariableSpec `ebpf:"statements_lost"`
@@ -808,6 +814,7 @@ type classicMaps struct {
 	Ring              *ebpf.Map `ebpf:"ring"`
 	RuleWalks         *ebpf.Map `ebpf:"rule_walks"`
 	RunScratches      *ebpf.Map `ebpf:"run_scratches"`
+	ShedFunctions     *ebpf.Map `ebpf:"shed_functions"`
 	SkbCopies         *ebpf.Map `ebpf:"skb_copies"`
 	Slots             *ebpf.Map `ebpf:"slots"`
 	SpanGoroutines    *ebpf.Map `ebpf:"span_goroutines"`
@@ -835,6 +842,7 @@ func (m *classicMaps) Close() error {
 		m.Ring,
 		m.RuleWalks,
 		m.RunScratches,
+		m.ShedFunctions,
 		m.SkbCopies,
 		m.Slots,
 		m.SpanGoroutines,
@@ -852,6 +860,7 @@ type classicVariables struct {
 	AppSettings         *ebpf.Variable `ebpf:"app_settings"`
 	ApplicationsSeen    *ebpf.Variable `ebpf:"applications_seen"`
 	CallerRecordType    *ebpf.Variable `ebpf:"caller_record_type"`
+	CanShed             *ebpf.Variable `ebpf:"can_shed"`
 	CloneRecordType     *ebpf.Variable `ebpf:"clone_record_type"`
 	ConntrackRecordType *ebpf.Variable `ebpf:"conntrack_record_type"`
 	EndRecordType       *ebpf.Variable `ebpf:"end_record_type"`
@@ -871,6 +880,7 @@ type classicVariables struct {
 	PayloadRecordType   *ebpf.Variable `ebpf:"payload_record_type"`
 	RuleRecordType      *ebpf.Variable `ebpf:"rule_record_type"`
 	Settings            *ebpf.Variable `ebpf:"settings"`
+	ShedCount           *ebpf.Variable `ebpf:"shed_count"`
 	ShedMonoNs          *ebpf.Variable `ebpf:"shed_mono_ns"`
 	StackRecordType     *ebpf.Variable `ebpf:"stack_record_type"`
 	StatementsLost      *ebpf.Variable `ebpf:"statements_lost"`

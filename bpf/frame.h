@@ -36,12 +36,30 @@ static __always_inline u64 func_of(struct pt_regs *ctx)
 	return PT_REGS_IP(ctx) - 1;
 }
 
+/*
+ * Is a call of this function not to be recorded, since the function is shed? Then it
+ * is counted.
+ */
+static __always_inline int sheds(struct pt_regs *ctx)
+{
+	u64 func, *frames;
+
+	if (!can_shed || !shed_count)
+		return 0;
+	func = func_of(ctx);
+	frames = bpf_map_lookup_elem(&shed_functions, &func);
+	if (!frames)
+		return 0;
+	++*frames;
+	return 1;
+}
+
 static __always_inline void fill_frame(struct pt_regs *ctx, struct frame_record *frame,
 				       const struct tracked_skb *state, const struct skb_view *view,
 				       u64 skb, u32 tid, u64 now)
 {
 	frame->kind = RECORD_FRAME;
-	frame->flags = 0;
+	frame->flags = can_shed && shed_count ? FRAME_SHED : 0;
 	frame->cpu = bpf_get_smp_processor_id();
 	frame->tid = tid;
 	frame->journey = state->journey;
@@ -105,7 +123,7 @@ static __always_inline void send_entry(struct pt_regs *ctx, struct cpu_state *cp
 		return;
 	}
 	fill_frame(ctx, record, state, view, skb, tid, now);
-	record->flags = FRAME_ENTRY_ONLY;
+	record->flags |= FRAME_ENTRY_ONLY;
 	record->exit_mono_ns = now;
 	record->ret = 0;
 	cpu->submitted_frames++;
@@ -144,6 +162,13 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	}
 	now = bpf_ktime_get_ns();
 	state->seen_mono_ns = now;
+	/*
+	 * What a shed function tells beside its frame has been told by now. An skb's first
+	 * frame is never left away, so that each packet has one; nor is one whose return
+	 * tells of kin.
+	 */
+	if (state->entered && !(mode & MODE_KIN) && sheds(ctx))
+		return 0;
 	state->entered++;
 	report_extras(ctx, state, skb, now);
 	if (settings.entry_only) {

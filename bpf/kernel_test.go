@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -109,7 +110,7 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 			Correlate: true, Payload: true,
 			NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo", Tunnel: true, Owner: owner,
 			Callees: true, Extras: allExtras(), TraceTC: true, TraceXDP: true,
-			HasRules: true, XTPrivFirst: true, ModuleTypes: nftablesTypes(t),
+			HasRules: true, XTPrivFirst: true, ModuleTypes: nftablesTypes(t), Sheds: true,
 		},
 	}
 	for _, way := range loadings(t, types) {
@@ -200,6 +201,28 @@ func loadAll(t *testing.T, o Options, limit uint32) {
 		}
 	}
 	checkState(t, objects)
+	if o.Sheds {
+		checkShedding(t, objects)
+	}
+}
+
+// checkShedding sheds two functions, one of them twice, and restores them.
+func checkShedding(t *testing.T, objects *Objects) {
+	t.Helper()
+	for _, functions := range [][]uint64{{1 << 63}, {1 << 63, 1<<63 + 8}} {
+		if err := objects.Shed(functions); err != nil {
+			t.Error(err)
+		}
+	}
+	want := map[uint64]uint64{1 << 63: 0, 1<<63 + 8: 0}
+	for _, read := range []func() (map[uint64]uint64, error){objects.ShedFrames, objects.Restore} {
+		if frames, err := read(); err != nil || !maps.Equal(frames, want) {
+			t.Errorf("shed: %v, error %v; want %v", frames, err, want)
+		}
+	}
+	if frames, err := objects.ShedFrames(); err != nil || len(frames) != 0 {
+		t.Errorf("shed after all were restored: %v, error %v", frames, err)
+	}
 }
 
 // checkState reads everything that user space reads of fresh objects.

@@ -58,6 +58,8 @@ type Options struct {
 	HasRules bool
 	// XTPrivFirst is kernel.PacketFilters.PrivFirst.
 	XTPrivFirst bool
+	// Sheds says that Shed will be called.
+	Sheds bool
 	// KfuncIDs maps the kfuncs that the session object calls to their BTF ids
 	// in vmlinux. They are bound by name alone, because the session kfuncs
 	// changed their prototype: https://git.kernel.org/torvalds/c/8fe4dc4f6456
@@ -160,6 +162,9 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 		spec.Maps["rule_walks"].MaxEntries = 1 // named by code that never runs
 	}
 	spec.Maps["slots"].MaxEntries = uint32(slotsPerCPU * o.CPUs)
+	if err := applyShedding(spec, o.Sheds); err != nil {
+		return nil, err
+	}
 	if !o.Callees {
 		spec.Maps["notes"].MaxEntries = 1 // never used
 	}

@@ -14,7 +14,14 @@ s64 live = 0;
 /* CLOCK_MONOTONIC of the last journey that was not begun for want of room. */
 u64 shed_mono_ns = 0;
 
+/* Constant once loaded: functions may be shed. */
+const volatile u8 can_shed = 0;
+
+/* How many are in shed_functions. Zero lets every frame do without a look-up. */
+u32 shed_count = 0;
+
 #define MAX_TRACKED 65536
+#define MAX_SHED_FUNCTIONS 1024
 #define SLOTS_PER_CPU 1024
 
 /* What is remembered of one tracked skb. */
@@ -107,6 +114,17 @@ struct {
 	__type(key, struct own_flow);
 	__type(value, u32);
 } own_flows SEC(".maps");
+
+/*
+ * The functions that are shed, because too many events came (internal/guard), and how
+ * many of their frames were not recorded on each CPU. One entry unless can_shed.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, MAX_SHED_FUNCTIONS);
+	__type(key, u64); /* address of the function */
+	__type(value, u64);
+} shed_functions SEC(".maps");
 
 static __always_inline struct cpu_state *this_cpu_state(void)
 {

@@ -32,6 +32,7 @@ enum frame_flag {
 	FRAME_ENTRY_ONLY = 1 << 0,
 	FRAME_NO_SKB = 1 << 1,       /* of a function without an skb, in a frame of this one */
 	FRAME_CALLEES_LOST = 1 << 2, /* frames with FRAME_NO_SKB may be missing in this one */
+	FRAME_SHED = 1 << 3,         /* functions are shed, so frames before or after this one may be missing */
 };
 
 /* Flags of struct facts_record. */

@@ -59,6 +59,7 @@ const (
 	sessionMapRing                  = "ring"
 	sessionMapRuleWalks             = "rule_walks"
 	sessionMapRunScratches          = "run_scratches"
+	sessionMapShedFunctions         = "shed_functions"
 	sessionMapSlots                 = "slots"
 	sessionMapSpanGoroutines        = "span_goroutines"
 	sessionMapTracesCtxV1           = "traces_ctx_v1"
@@ -91,6 +92,7 @@ const (
 	sessionProgXdpEnter             = "xdp_enter"
 	sessionVarAppSettings           = "app_settings"
 	sessionVarApplicationsSeen      = "applications_seen"
+	sessionVarCanShed               = "can_shed"
 	sessionVarExtras                = "extras"
 	sessionVarFunctionModeType      = "function_mode_type"
 	sessionVarKinType               = "kin_type"
@@ -104,6 +106,7 @@ const (
 	sessionVarOpenRunCount          = "open_run_count"
 	sessionVarOwnerSettings         = "owner_settings"
 	sessionVarSettings              = "settings"
+	sessionVarShedCount             = "shed_count"
 	sessionVarShedMonoNs            = "shed_mono_ns"
 	sessionVarStatementsLost        = "statements_lost"
 	sessionVarTraceXdp              = "trace_xdp"
@@ -200,6 +203,7 @@ type sessionMapSpecs struct {
 	Ring              *ebpf.MapSpec `ebpf:"ring"`
 	RuleWalks         *ebpf.MapSpec `ebpf:"rule_walks"`
 	RunScratches      *ebpf.MapSpec `ebpf:"run_scratches"`
+	ShedFunctions     *ebpf.MapSpec `ebpf:"shed_functions"`
 	Slots             *ebpf.MapSpec `ebpf:"slots"`
 	SpanGoroutines    *ebpf.MapSpec `ebpf:"span_goroutines"`
 	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
@@ -213,6 +217,7 @@ type sessionMapSpecs struct {
 type sessionVariableSpecs struct {
 	AppSettings        *ebpf.VariableSpec `ebpf:"app_settings"`
 	ApplicationsSeen   *ebpf.VariableSpec `ebpf:"applications_seen"`
+	CanShed            *ebpf.VariableSpec `ebpf:"can_shed"`
 	Extras             *ebpf.VariableSpec `ebpf:"extras"`
 	FunctionModeType   *ebpf.VariableSpec `ebpf:"function_mode_type"`
 	KinType            *ebpf.VariableSpec `ebpf:"kin_type"`
@@ -226,6 +231,7 @@ type sessionVariableSpecs struct {
 	OpenRunCount       *ebpf.VariableSpec `ebpf:"open_run_count"`
 	OwnerSettings      *ebpf.VariableSpec `ebpf:"owner_settings"`
 	Settings           *ebpf.VariableSpec `ebpf:"settings"`
+	ShedCount          *ebpf.VariableSpec `ebpf:"shed_count"`
 	ShedMonoNs         *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 	StatementsLost     *ebpf.VariableSpec `ebpf:"statements_lost"`
 	TraceXdp           *ebpf.VariableSpec `ebpf:"trace_xdp"`
@@ -269,6 +275,7 @@ type sessionMaps struct {
 	Ring              *ebpf.Map `ebpf:"ring"`
 	RuleWalks         *ebpf.Map `ebpf:"rule_walks"`
 	RunScratches      *ebpf.Map `ebpf:"run_scratches"`
+	ShedFunctions     *ebpf.Map `ebpf:"shed_functions"`
 	Slots             *ebpf.Map `ebpf:"slots"`
 	SpanGoroutines    *ebpf.Map `ebpf:"span_goroutines"`
 	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
@@ -294,6 +301,7 @@ func (m *sessionMaps) Close() error {
 		m.Ring,
 		m.RuleWalks,
 		m.RunScratches,
+		m.ShedFunctions,
 		m.Slots,
 		m.SpanGoroutines,
 		m.TracesCtxV1,
@@ -308,6 +316,7 @@ func (m *sessionMaps) Close() error {
 type sessionVariables struct {
 	AppSettings        *ebpf.Variable `ebpf:"app_settings"`
 	ApplicationsSeen   *ebpf.Variable `ebpf:"applications_seen"`
+	CanShed            *ebpf.Variable `ebpf:"can_shed"`
 	Extras             *ebpf.Variable `ebpf:"extras"`
 	FunctionModeType   *ebpf.Variable `ebpf:"function_mode_type"`
 	KinType            *ebpf.Variable `ebpf:"kin_type"`
@@ -321,6 +330,7 @@ type sessionVariables struct {
 	OpenRunCount       *ebpf.Variable `ebpf:"open_run_count"`
 	OwnerSettings      *ebpf.Variable `ebpf:"owner_settings"`
 	Settings           *ebpf.Variable `ebpf:"settings"`
+	ShedCount          *ebpf.Variable `ebpf:"shed_count"`
 	ShedMonoNs         *ebpf.Variable `ebpf:"shed_mono_ns"`
 	StatementsLost     *ebpf.Variable `ebpf:"statements_lost"`
 	TraceXdp           *ebpf.Variable `ebpf:"trace_xdp"`

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -44,6 +45,12 @@ func (o *Objects) Counters() (Counters, error) {
 	return sum, nil
 }
 
+// Lost is how many events there would have been besides: those that found no room, and
+// those of packets that were left out, or could not be followed.
+func (c *Counters) Lost() uint64 {
+	return c.RingFullFrames + c.RingFullFacts + c.RingFullEnds + c.RingFullExtras + c.ShedStarts + c.TrackedFull + c.SlotsFull
+}
+
 // OpenSlots counts the frames that were entered and have not returned. Once all is
 // detached their returns are lost: the kernel left out the probe, which kernels
 // before 6.7 do not count, or the call goes on.
@@ -73,6 +80,22 @@ func (o *Objects) RecursionMisses() (uint64, error) {
 			return 0, fmt.Errorf("read statistics of BPF program %s: %w", name, err)
 		}
 		sum += stats.RecursionMisses
+	}
+	return sum, nil
+}
+
+// RunTime is how long our programs ran on all CPUs together, as far as the kernel takes
+// the time: only while kernel.bpf_stats_enabled is 1.
+func (o *Objects) RunTime() (time.Duration, error) { return runTime(o.Programs) }
+
+func runTime(programs map[string]*ebpf.Program) (time.Duration, error) {
+	var sum time.Duration
+	for name, program := range programs {
+		stats, err := program.Stats()
+		if err != nil {
+			return 0, fmt.Errorf("read statistics of BPF program %s: %w", name, err)
+		}
+		sum += stats.Runtime
 	}
 	return sum, nil
 }

@@ -171,7 +171,7 @@ func (b *Builder) reset(j *journey.Journey) {
 		Conntracks: t.Conntracks[:0], Rules: t.Rules[:0], strings: t.strings[:0],
 		Journey: j.ID, First: -1, Last: -1, DropSpan: -1,
 		LostFrames: j.LostFrames, Unfinished: j.Unfinished, Evicted: j.Evicted,
-		Incomplete: j.LostFrames > 0 || j.Evicted || j.Incomplete,
+		Incomplete: j.LostFrames > 0 || j.Evicted || j.Incomplete, Shed: j.Shed,
 	}
 	b.attrs, b.skbs, b.reader, b.taken = b.attrs[:0], b.skbs[:0], 0, false
 	for i := range j.Frames {

@@ -2,6 +2,7 @@ package spans
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/event"
@@ -179,6 +180,26 @@ func TestDropOutweighsOtherEnds(t *testing.T) {
 	}
 	if n := attr(t, tr, 0, KeyDropCount).Int; n != 2 {
 		t.Errorf("%d drops, want 2", n)
+	}
+}
+
+// A packet that was under way while functions were shed says so, in each of its parts.
+func TestShedIsSaid(t *testing.T) {
+	for _, shed := range []bool{false, true} {
+		k := newFakeKernel()
+		j := multicast(k, "__udp4_lib_rcv")
+		j.Shed = shed
+		parts := 0
+		testBuilder(k).Each(&j.Journey, func(tr *Trace) {
+			parts++
+			said := slices.ContainsFunc(tr.Root().Attrs, func(a Attr) bool { return a == BoolAttr(KeyShed, true) })
+			if tr.Shed != shed || said != shed || tr.Incomplete {
+				t.Errorf("part %d: shed %v, said %v, incomplete %v; want %v", parts, tr.Shed, said, tr.Incomplete, shed)
+			}
+		})
+		if parts != 2 {
+			t.Errorf("%d parts, want 2", parts)
+		}
 	}
 }
 

@@ -100,6 +100,7 @@ func packetKeys() map[Key]string {
 		KeyEnd:                   "otel_kprobe.end",
 		KeyEndFunction:           "otel_kprobe.end.function",
 		KeyEvicted:               "otel_kprobe.evicted",
+		KeyShed:                  "otel_kprobe.shed",
 		KeyTunnelProtocol:        "otel_kprobe.tunnel.protocol",
 		KeyTunnelSource:          "otel_kprobe.tunnel.source.address",
 		KeyTunnelSourcePort:      "otel_kprobe.tunnel.source.port",

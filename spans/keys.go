@@ -71,6 +71,7 @@ const (
 	KeyIncomplete
 	KeyEntryOnly
 	KeyEvicted
+	KeyShed
 	KeyModule
 	KeyStage
 	KeyReturn

@@ -237,6 +237,9 @@ func (b *Builder) lossAttrs() {
 	if t.Incomplete {
 		b.add(BoolAttr(KeyIncomplete, true))
 	}
+	if t.Shed {
+		b.add(BoolAttr(KeyShed, true))
+	}
 	if t.LostFrames > 0 {
 		b.add(IntAttr(KeyFramesLost, int64(t.LostFrames)))
 	}

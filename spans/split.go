@@ -119,6 +119,7 @@ func (b *Builder) deal(j *journey.Journey) {
 		p.Unfinished = j.Unfinished && len(p.Ends) < p.skbs
 		p.Evicted = j.Evicted
 		p.Incomplete = j.Incomplete || j.LostFrames > 0
+		p.Shed = j.Shed
 	}
 }
 

@@ -101,6 +101,7 @@ type Trace struct {
 	Unfinished   bool
 	Evicted      bool
 	Incomplete   bool // frames are missing or times were made up
+	Shed         bool // functions were shed meanwhile: their frames may be missing, too
 	Correlated   bool // the root names a span of an application that is sampled
 	// CorrelatedByWire says that only what came over a network names such spans.
 	CorrelatedByWire bool

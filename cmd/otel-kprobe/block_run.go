@@ -13,6 +13,7 @@ import (
 
 	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
+	"github.com/otel-kprobe/otel-kprobe/internal/guard"
 	"github.com/otel-kprobe/otel-kprobe/internal/recording"
 )
 
@@ -110,7 +111,27 @@ func (r *blockRun) start(ctx context.Context) (err error) {
 	r.pipeline.observe = r.latencies.observe
 	r.capture.look = r.look
 	r.openLive()
+	if err := r.watch(r.cost); err != nil {
+		return err
+	}
 	return r.openMetrics(ctx)
+}
+
+// cost is the watchdog's.
+func (r *blockRun) cost() (guard.Cost, error) {
+	counters, err := r.kernel.objects.Counters()
+	if err != nil {
+		return guard.Cost{}, err
+	}
+	seen := r.pipeline.records
+	if r.settings.histogramOnly { // they are read, and counted, in the kernel
+		if err := r.latencies.update(); err != nil {
+			return guard.Cost{}, err
+		}
+		seen = r.requests(0)
+	}
+	cpuNs, err := cpuTime(r.kernel.objects.RunTime)
+	return guard.Cost{CPUNs: cpuNs, Seen: seen, Lost: counters.Lost()}, err
 }
 
 // openLive chooses where the histogram goes: to standard output, unless that is
@@ -180,7 +201,8 @@ func (r *blockRun) follow(ctx context.Context) error {
 	}
 }
 
-// look does what is due: show, send, see whether the devices are there.
+// look does what is due: show, send, see whether the devices are there, and what it
+// costs.
 func (r *blockRun) look() error {
 	now := time.Now()
 	if r.shows.due(now) {
@@ -196,6 +218,9 @@ func (r *blockRun) look() error {
 	}
 	if r.looks.due(now) && r.devicesGone() {
 		return fmt.Errorf("follow %s: removed while it was traced: %w", strings.Join(r.settings.deviceNames, ", "), errDevicesGone)
+	}
+	if err := r.watchdog.look(r.clock.MonoNs()); err != nil {
+		return err
 	}
 	if r.shared != nil {
 		return r.shared.beside()
@@ -324,6 +349,7 @@ func (r *blockRun) summary(inFlight int) export.Summary {
 	s.AttachNs = uint64(r.kernel.took)
 	s.Histograms = export.NewHistogramSummaries(r.latencies.named(r.latencies.whole))
 	s.HistogramSendsFailed = r.metrics.failedSends()
+	r.watchdog.summarize(&s)
 	s.KernelLost = map[string]uint64{
 		"ring_full_requests": counters.RingFull,
 		"requests_full":      counters.RequestsFull,

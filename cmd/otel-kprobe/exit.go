@@ -17,6 +17,7 @@ const (
 	exitUsage       = 2
 	exitCannotTrace = 3
 	exitLostSpans   = 4
+	exitTooCostly   = 5
 )
 
 // statusError is an error that ends the program with a certain exit status.

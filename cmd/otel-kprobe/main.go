@@ -4,7 +4,7 @@
 //
 // Exit status: 0 all is well; 1 it failed while it ran; 2 it was called wrongly;
 // 3 this kernel, or this process's rights, do not allow tracing; 4 spans were
-// lost on their way out.
+// lost on their way out; 5 it detached by itself, since tracing cost too much.
 package main
 
 import (

@@ -32,6 +32,7 @@ type packetsFlags struct {
 	backend   string
 	entryOnly bool
 	noPayload bool
+	maxEvents uint64
 	programs  programFlags
 }
 
@@ -53,6 +54,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	registerNoPayload(flags, &f.noPayload)
 	f.extras.register(flags)
 	f.programs.register(flags)
+	flags.Uint64Var(&f.maxEvents, "max-events", 0, "while more than `N` events come a second, do not record the functions that give most (default: no limit; for a service some 50000)")
 	f.run.register(flags)
 }
 
@@ -75,7 +77,8 @@ type packetsSettings struct {
 	owner     bpf.OwnerFilter
 	backend   string // "auto" or the name of a probe.Backend
 	entryOnly bool
-	noPayload bool // what packets carry is not looked at for spans of applications
+	maxEvents uint64 // a second; 0: no limit
+	noPayload bool   // what packets carry is not looked at for spans of applications
 	programs  programFlags
 }
 
@@ -90,6 +93,7 @@ func (f *packetsFlags) settings(args []string, getenv func(string) string) (pack
 		backend:   f.backend,
 		entryOnly: f.entryOnly,
 		noPayload: f.noPayload,
+		maxEvents: f.maxEvents,
 		programs:  f.programs,
 	}
 	for _, check := range []func(*packetsSettings) error{

@@ -8,6 +8,7 @@ import (
 
 	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
+	"github.com/otel-kprobe/otel-kprobe/internal/guard"
 	"github.com/otel-kprobe/otel-kprobe/internal/recording"
 	"github.com/otel-kprobe/otel-kprobe/spans"
 )
@@ -21,6 +22,7 @@ type packetsRun struct {
 	programs *programs // nil: none is to be traced
 	// applications are nil when nothing is to be correlated.
 	applications *applicationProbes
+	shedding     *shedding // nil without --max-events
 }
 
 // runPackets traces until ctx ends, the duration is over or the limit reached.
@@ -91,10 +93,37 @@ func (r *packetsRun) start(ctx context.Context) (err error) {
 		return err
 	}
 	r.capture.objects = r.kernel.objects
+	r.capture.look = r.look
+	if limit := r.settings.maxEvents; limit > 0 {
+		r.shedding = newShedding(limit, r.kernel.objects, names.Function, r.clock.MonoNs(), r.logger)
+		r.pipeline.budget = r.shedding.budget
+	}
+	return r.watch(r.cost)
+}
+
+// look is capture's.
+func (r *packetsRun) look() error {
+	now := r.clock.MonoNs()
+	if err := r.shedding.look(now); err != nil {
+		return err
+	}
+	if err := r.watchdog.look(now); err != nil {
+		return err
+	}
 	if r.shared != nil {
-		r.capture.look = r.shared.beside
+		return r.shared.beside()
 	}
 	return nil
+}
+
+// cost is the watchdog's.
+func (r *packetsRun) cost() (guard.Cost, error) {
+	counters, err := r.kernel.objects.Counters()
+	if err != nil {
+		return guard.Cost{}, err
+	}
+	cpuNs, err := cpuTime(r.kernel.objects.RunTime)
+	return guard.Cost{CPUNs: cpuNs, Seen: r.pipeline.records, Lost: counters.Lost()}, err
 }
 
 // recordedNames wraps names so that the recording holds each answer.

@@ -6,6 +6,7 @@ import (
 	"github.com/otel-kprobe/otel-kprobe/internal/correlate"
 	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/export"
+	"github.com/otel-kprobe/otel-kprobe/internal/guard"
 	"github.com/otel-kprobe/otel-kprobe/internal/journey"
 	"github.com/otel-kprobe/otel-kprobe/spans"
 )
@@ -31,19 +32,22 @@ type pipeline struct {
 	// noteOwner is told of each owner when its record comes, since process and
 	// cgroup may be gone when the journey ends; nil is allowed.
 	noteOwner func(*event.Owner)
-	event     event.Event
-	only      chooser
-	limit     uint64 // traces after which reached() is true; 0: none
-	traces    uint64
-	spans     uint64
-	waits     uint64 // spans among them
-	summed    uint64 // spans among them that are summaries
-	copied    uint64 // spans among them that are copies of others
-	shift     shift
-	handed    handedOver
-	frames    uint64
-	came      uint64 // records of requests and bios
-	damaged   uint64 // records that could not be decoded
+	// budget counts the events; nil: there is none.
+	budget  *guard.Budget
+	event   event.Event
+	only    chooser
+	limit   uint64 // traces after which reached() is true; 0: none
+	traces  uint64
+	spans   uint64
+	waits   uint64 // spans among them
+	summed  uint64 // spans among them that are summaries
+	copied  uint64 // spans among them that are copies of others
+	shift   shift
+	handed  handedOver
+	frames  uint64
+	records uint64 // that came, of any kind
+	came    uint64 // records of requests and bios
+	damaged uint64 // records that could not be decoded
 	// lastMonoNs is the CLOCK_MONOTONIC of the last frame's return or request's
 	// completion.
 	lastMonoNs uint64
@@ -185,9 +189,13 @@ func (p *pipeline) exportChild(child *spans.Trace) {
 // record takes one record of the ring buffer. Of a payload's it overwrites what may not
 // leave the machine.
 func (p *pipeline) record(raw []byte) {
+	p.records++
 	if err := bpf.Decode(raw, &p.event); err != nil {
 		p.damaged++
 		return
+	}
+	if p.budget != nil {
+		p.budget.Count(&p.event)
 	}
 	switch p.event.Kind {
 	case event.KindFrame:

@@ -18,6 +18,7 @@ Exit status:
   2  it was called wrongly
   3  this kernel, or this process's rights, do not allow tracing
   4  spans or histograms were lost on their way out (the summary says how many)
+  5  it detached by itself: tracing passed the limit of --max-cpu or --max-loss
 `
 
 // newRoot builds the command tree.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/otel-kprobe/otel-kprobe/internal/config"
+	"github.com/otel-kprobe/otel-kprobe/internal/guard"
 )
 
 const (
@@ -126,7 +127,7 @@ func TestServiceExample(t *testing.T) {
 }
 
 func settingsOptions() cmp.Option {
-	return cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}, onlyRules{}, extrasSettings{}, nonSkbSettings{}, programFlags{})
+	return cmp.AllowUnexported(packetsSettings{}, runFlags{}, outputSettings{}, onlyRules{}, extrasSettings{}, nonSkbSettings{}, programFlags{}, guard.Limits{})
 }
 
 // Every flag of packets and block is a key, or is said to be none.
@@ -184,7 +185,7 @@ func TestServiceJSONSchema(t *testing.T) {
 		t.Error("unknown sections are allowed")
 	}
 	// A value that is of the type, and must be read, and what the schema calls it.
-	samples := map[string]string{"boolean": "false", "integer": "4096", "array": "[]", "object": "{}"}
+	samples := map[string]string{"boolean": "false", "integer": "4096", "number": "0.5", "array": "[]", "object": "{}"}
 	for name, section := range schema.Properties {
 		if section.Additional == nil || *section.Additional {
 			t.Errorf("unknown keys are allowed in %s", name)

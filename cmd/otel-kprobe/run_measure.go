@@ -18,7 +18,7 @@ import (
 // Attributes of the metrics that are otel-kprobe's own.
 const (
 	keySection attribute.Key = "otel_kprobe.section" // packets or block
-	keyReason  attribute.Key = "otel_kprobe.reason"  // as in the closing summary
+	keyReason  attribute.Key = "otel_kprobe.reason"  // as in the closing summary; cpu or loss
 	keyOutcome attribute.Key = "otel_kprobe.outcome" // applied or refused
 )
 
@@ -116,11 +116,15 @@ func kprobeMetrics() []ownMetric {
 				}
 			})
 		}},
-		{"otel_kprobe.histogram.sends.failed", "{send}", "Sends of the latency histograms that did not arrive whole; the next one has all of it.", false, func(m *measurements, observe observe) {
-			if s, ok := m.sections[sectionBlock]; ok {
-				observe(s.HistogramSendsFailed)
-			}
+		{"otel_kprobe.shed.functions", "{function}", "Functions that are shed now, since more events came than `max_events` permits.", true, ofSection(sectionPackets, func(s *export.Summary) uint64 { return s.FunctionsShed })},
+		{"otel_kprobe.shed.frames", "{frame}", "Frames that were not recorded because their function was shed.", false, ofSection(sectionPackets, func(s *export.Summary) uint64 { return s.FramesShed })},
+		{"otel_kprobe.watchdog.exceeded", "{window}", "Windows of 10 s in which tracing passed a limit, by reason: `cpu` (`max_cpu`) or `loss` (`max_loss`). After two in a row it ends.", false, func(m *measurements, observe observe) {
+			m.eachSection(func(name string, s *export.Summary) {
+				observe(s.CPUExceeded, keySection.String(name), keyReason.String("cpu"))
+				observe(s.LossExceeded, keySection.String(name), keyReason.String("loss"))
+			})
 		}},
+		{"otel_kprobe.histogram.sends.failed", "{send}", "Sends of the latency histograms that did not arrive whole; the next one has all of it.", false, ofSection(sectionBlock, func(s *export.Summary) uint64 { return s.HistogramSendsFailed })},
 		{"otel_kprobe.config.reloads", "{reload}", "Times that the configuration was read again: applied or refused.", false, func(m *measurements, observe observe) {
 			observe(m.reloads, keyOutcome.String("applied"))
 			observe(m.reloadsFailed, keyOutcome.String("refused"))
@@ -149,6 +153,15 @@ func trackerLosses(section string, s *export.Summary) []export.Count {
 func perSection(value func(*export.Summary) uint64) func(*measurements, observe) {
 	return func(m *measurements, observe observe) {
 		m.eachSection(func(name string, s *export.Summary) { observe(value(s), keySection.String(name)) })
+	}
+}
+
+// ofSection is of what only one section has.
+func ofSection(section string, value func(*export.Summary) uint64) func(*measurements, observe) {
+	return func(m *measurements, observe observe) {
+		if s, ok := m.sections[section]; ok {
+			observe(value(&s))
+		}
 	}
 }
 

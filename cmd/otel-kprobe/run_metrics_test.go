@@ -29,11 +29,13 @@ func someMeasurements() measurements {
 		sections: map[string]export.Summary{
 			sectionPackets: {
 				Attached: 1, Frames: 2, Traces: 3, PassedOver: 4, KernelLost: map[string]uint64{"left_out": 5, "ring_full_frames": 0},
-				Tracker: export.TrackerSummary{Open: 6, Evicted: 7, Late: 8, LeftOut: 9, Unfinished: 10, LostFrames: 11, LostStarts: 12, LostEnds: 13},
+				Tracker:       export.TrackerSummary{Open: 6, Evicted: 7, Late: 8, LeftOut: 9, Unfinished: 10, LostFrames: 11, LostStarts: 12, LostEnds: 13},
+				FunctionsShed: 33, FramesShed: 34, CPUExceeded: 35, LossExceeded: 36,
 			},
 			sectionBlock: {
 				Block: true, Attached: 14, Requests: 15, Traces: 16, HistogramSendsFailed: 17,
 				BlockTracker: export.BlockTrackerSummary{Open: 18, Unfinished: 19, Evicted: 20, Orphans: 21, Stranded: 22},
+				CPUExceeded:  37, LossExceeded: 38,
 			},
 		},
 		exporters: []exporterMeasurement{

@@ -125,6 +125,8 @@ func keyOf(flag *pflag.Flag) config.Key {
 		key.Kind = config.Bool
 	case "int", "uint", "uint64":
 		key.Kind = config.Int
+	case "float64":
+		key.Kind = config.Percent
 	case "duration":
 		key.Kind = config.Duration
 	case "stringSlice":

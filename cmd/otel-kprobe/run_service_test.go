@@ -168,6 +168,25 @@ func TestServiceSectionFails(t *testing.T) {
 	}
 }
 
+// A section that its watchdog has ended is traced no longer, with a status of its own.
+func TestServiceWatchdog(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r := newRig(ctx, t, "packets: {required: false}")
+	waited := make(chan struct{})
+	go func() { r.wait(ctx, nil); close(waited) }()
+	r.packets.fails <- &statusError{exitTooCostly, errors.New("tracing took too much")}
+	await(t, r.log, "packets is traced no longer")
+	if h := r.health(); !h.OK || h.Sections[sectionPackets] != "tracing took too much" || h.Sections[sectionBlock] != "tracing" {
+		t.Errorf("health %+v", h)
+	}
+	cancel()
+	<-waited
+	if err := r.finish(); statusOf(err) != exitTooCostly {
+		t.Errorf("status %d: %v", statusOf(err), err)
+	}
+}
+
 func await(t *testing.T, log *lockedLog, text string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), text); time.Sleep(time.Millisecond) {

@@ -46,6 +46,7 @@ type session struct {
 	reader      *ringbuf.Reader
 	pipeline    *pipeline
 	capture     *capture
+	watchdog    *watchdog // nil without --max-cpu and --max-loss
 	started     time.Time // listening
 	ended       time.Time // no longer
 

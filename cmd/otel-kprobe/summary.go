@@ -48,6 +48,10 @@ func (r *packetsRun) counted(missed uint64) export.Summary {
 	s.AttachNs = uint64(r.kernel.took)
 	s.Submitted = counters.SubmittedFrames
 	s.KernelLost = r.kernelLost(counters, missed)
+	if err := r.shedding.summarize(&s); err != nil {
+		r.logger.Warn("the summary lacks the frames that were not recorded", "error", err)
+	}
+	r.watchdog.summarize(&s)
 	return s
 }
 

@@ -119,6 +119,9 @@ func (k *Key) schema() *node {
 	case Int:
 		n.Default = json.Number(k.Default)
 		n.AnyOf = []*node{{Type: "integer", Minimum: new(int)}, {Type: "string", Pattern: reference}}
+	case Percent:
+		n.Default = json.Number(k.Default)
+		n.AnyOf = []*node{{Type: "number", Minimum: new(int)}, {Type: "string", Pattern: reference}}
 	case Duration:
 		n.Default = k.Default
 		n.AnyOf = []*node{{Type: "string", Pattern: `^([0-9.]+(ns|us|µs|ms|s|m|h))+$|^0$|` + reference}, {Type: "integer", Minimum: new(int)}}

@@ -7,6 +7,7 @@ type Kind int
 const (
 	Bool     Kind = iota // true or false
 	Int                  // a whole number, not negative
+	Percent              // a number, not negative
 	Text                 // a string; a number stands for its digits
 	Duration             // a string like 1m30s
 	List                 // a sequence of Text
@@ -15,7 +16,7 @@ const (
 
 // String gives the word of the documents.
 func (k Kind) String() string {
-	return [...]string{"true or false", "number", "text", "duration", "list", "map"}[k]
+	return [...]string{"true or false", "number", "percentage", "text", "duration", "list", "map"}[k]
 }
 
 // Key is one setting of a section.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -115,6 +116,9 @@ func fits(kind Kind, tag, text string) bool {
 	case Int:
 		_, err := strconv.ParseUint(text, 10, 63)
 		return tag == "!!int" && err == nil
+	case Percent:
+		n, err := strconv.ParseFloat(text, 64)
+		return (tag == "!!int" || tag == "!!float") && err == nil && n >= 0 && !math.IsInf(n, 0)
 	case Duration:
 		_, err := time.ParseDuration(text)
 		return err == nil && (tag == "!!str" || text == "0")
@@ -129,6 +133,8 @@ func wanted(kind Kind) string {
 		return "true or false"
 	case Int:
 		return "a whole number"
+	case Percent:
+		return "a percentage, like 20 or 0.5"
 	case Duration:
 		return "a duration, like 500ms or 1m30s"
 	default:

@@ -101,6 +101,9 @@ const (
 	// FrameCalleesLost marks a frame in which frames with FrameNoSkb may be
 	// missing.
 	FrameCalleesLost FrameFlags = 1 << 2
+	// FrameShed marks a frame that was entered while functions were shed: frames
+	// of those may be missing before and after it.
+	FrameShed FrameFlags = 1 << 3
 )
 
 // Frame is one call of one probed function on one tracked skb.

@@ -32,6 +32,7 @@ func TestSummaryAdd(t *testing.T) {
 	want.KernelLost = map[string]uint64{"x": 1, "y": 5, "z": 4}
 	a.Backend, b.Backend, want.Backend = "multi", "session", "session"
 	want.Attached, want.Skipped = 4, 4 // of the programs that are attached now
+	want.FunctionsShed = 4
 	want.DurationNs = 3
 	want.Requests, want.RequestsSubmitted, want.InFlight = 3, 3, 3
 	want.BlockTracker, want.HistogramSendsFailed, want.HistogramsUnsent = a.BlockTracker, 3, 3
@@ -59,6 +60,11 @@ func TestServiceSummary(t *testing.T) {
 			"packets alone",
 			ServiceSummary{Packets: packets, Exporters: exporters[1:]},
 			"packets: 4 frames, 1 traces, 5 spans; nothing lost\nexported 9 to file; nothing lost",
+		},
+		{
+			"functions shed",
+			ServiceSummary{Packets: &Summary{Frames: 4, FunctionsShed: 2, FramesShed: 70}},
+			"packets: 4 frames, 0 traces, 0 spans, 70 frames of shed functions not recorded; nothing lost\nexported nothing; nothing lost",
 		},
 		{
 			"both",

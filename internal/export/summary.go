@@ -46,6 +46,13 @@ type Summary struct {
 	// ApplicationsUnread those of which it is not known whether they do.
 	Applications       uint64 `json:"applications,omitempty"`
 	ApplicationsUnread uint64 `json:"applications_unread,omitempty"`
+	// FunctionsShed counts the functions whose frames are not recorded, since too many
+	// events came, FramesShed the frames that were not for that reason.
+	FunctionsShed uint64 `json:"functions_shed,omitempty"`
+	FramesShed    uint64 `json:"frames_shed,omitempty"`
+	// Windows of time in which tracing passed the limits of --max-cpu and --max-loss.
+	CPUExceeded  uint64 `json:"cpu_exceeded,omitempty"`
+	LossExceeded uint64 `json:"loss_exceeded,omitempty"`
 	// KernelLost is what the kernel side could not send or follow, by counter.
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    TrackerSummary    `json:"tracker"`
@@ -178,6 +185,9 @@ func (s *Summary) String() string {
 		fmt.Fprintf(&b, ", %d traces not copied", s.CopiesLeftOut)
 	}
 	b.WriteString(s.Wire.text())
+	if s.FramesShed > 0 {
+		fmt.Fprintf(&b, ", %d frames of shed functions not recorded", s.FramesShed)
+	}
 	if n := s.Tracker.Unfinished + s.BlockTracker.Unfinished; n > 0 {
 		fmt.Fprintf(&b, ", %d unfinished", n)
 	}

@@ -6,6 +6,7 @@ package export
 func (s *Summary) Add(o *Summary) {
 	s.Backend = o.Backend
 	s.Attached, s.Skipped = o.Attached, o.Skipped
+	s.FunctionsShed = o.FunctionsShed
 	s.AttachNs += o.AttachNs
 	for _, sum := range []struct {
 		to   *uint64
@@ -32,6 +33,9 @@ func (s *Summary) Add(o *Summary) {
 		{&s.Wire.Cut, o.Wire.Cut},
 		{&s.Wire.Broken, o.Wire.Broken},
 		{&s.Wire.Forgotten, o.Wire.Forgotten},
+		{&s.FramesShed, o.FramesShed},
+		{&s.CPUExceeded, o.CPUExceeded},
+		{&s.LossExceeded, o.LossExceeded},
 		{&s.Applications, o.Applications},
 		{&s.ApplicationsUnread, o.ApplicationsUnread},
 		{&s.Tracker.Open, o.Tracker.Open},

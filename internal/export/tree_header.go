@@ -236,6 +236,9 @@ func (w *tree) ending(t *spans.Trace) {
 	case t.Incomplete && !t.Unfinished && !t.Evicted:
 		w.field(alarm, "incomplete")
 	}
+	if t.Shed {
+		w.field(alarm, "functions shed")
+	}
 }
 
 // ruleText names what of a packet filter dropped the packet, "" when none did:

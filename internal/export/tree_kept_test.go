@@ -24,3 +24,20 @@ func TestHeaderNamesWhoKeepsThePacket(t *testing.T) {
 		}
 	}
 }
+
+// The header says that functions were shed.
+func TestHeaderNamesShedding(t *testing.T) {
+	k := newTestKernel()
+	p := newPacket(k, 12)
+	const skb = 0xffff888100a0b000
+	p.fact(skb, 0, baseFacts("10.0.0.1", "10.0.0.2", 17))
+	p.call("ip_rcv", "", skb, 0, 0, 100, nil)
+	for _, shed := range []bool{false, true} {
+		p.j.Shed = shed
+		var out collector
+		NewConsole(&out, ConsoleOptions{}).Export(spans.NewBuilder(spans.Options{Names: k, Clock: k}).Build(&p.j))
+		if text := string(out); strings.Contains(text, "functions shed") != shed {
+			t.Errorf("shed %v is shown as\n%s", shed, text)
+		}
+	}
+}

@@ -39,4 +39,6 @@ type Journey struct {
 	// than the packet did: event.FactsLate), or the end of an skb whose address
 	// came back within the journey.
 	Incomplete bool
+	// Shed is set when frames of functions that were shed may be missing.
+	Shed bool
 }

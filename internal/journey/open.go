@@ -167,6 +167,7 @@ func (o *open) add(ev *event.Event, limit int) (kept, lostEnd bool) {
 // addFrame reports whether there was room for the frame.
 func (o *open) addFrame(f *event.Frame, limit int) bool {
 	o.Incomplete = o.Incomplete || f.Flags&event.FrameCalleesLost != 0
+	o.Shed = o.Shed || f.Flags&event.FrameShed != 0
 	if f.Flags&event.FrameNoSkb != 0 {
 		// Not counted: the frame around it comes after it.
 	} else if i := o.findOrBegin(f.Skb, f.EnterMonoNs); i >= 0 {

@@ -399,3 +399,22 @@ func TestFramesWithoutSkb(t *testing.T) {
 		})
 	}
 }
+
+// A journey of which one frame was entered while functions were shed says so, and is
+// complete all the same.
+func TestShed(t *testing.T) {
+	for _, shed := range []bool{false, true} {
+		marked := frame(0xa, 12, 13)
+		if shed {
+			marked.Frame.Flags = event.FrameShed
+		}
+		var got []Journey
+		tracker := NewTracker(Options{}, func(j *Journey) { got = append(got, *j) })
+		for _, ev := range []event.Event{start(0xa, 10), frame(0xa, 10, 11), marked, frame(0xa, 14, 15), end(0xa, 20, 3)} {
+			tracker.Add(&ev)
+		}
+		if len(got) != 1 || got[0].Shed != shed || got[0].Incomplete {
+			t.Errorf("want one journey, shed %v: %+v", shed, got)
+		}
+	}
+}

@@ -33,6 +33,10 @@ func kinOf(name string) bpf.Kin {
 	return bpf.KinNone
 }
 
+// HasKin says whether a function must be seen to return, since that tells what it did with
+// other skbs.
+func HasKin(name string) bool { return kinOf(name) != bpf.KinNone }
+
 // kinNote says the same to a user, empty for KinNone.
 func kinNote(k bpf.Kin) string {
 	switch k {

@@ -25,7 +25,7 @@ func TestUnitRights(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"User": "otel-kprobe", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ReadOnlyPaths": "/proc/sys /sys",
-		"RestartPreventExitStatus": "2 3", "LimitMEMLOCK": "infinity",
+		"RestartPreventExitStatus": "2 3 5", "LimitMEMLOCK": "infinity",
 	} {
 		if diff := cmp.Diff([]string{want}, unit[key]); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", key, diff)

@@ -79,6 +79,10 @@ type summary struct {
 	FramesPassedOver uint64 `json:"frames_passed_over"`
 	FramesHandedOver uint64 `json:"frames_handed_over"`
 
+	FunctionsShed uint64 `json:"functions_shed"`
+	FramesShed    uint64 `json:"frames_shed"`
+	CPUExceeded   uint64 `json:"cpu_exceeded"`
+
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    map[string]uint64 `json:"tracker"`
 	Exporters  []struct {
