@@ -79,6 +79,8 @@ type Options struct {
 	Correlate, Payload bool
 	// Bases let Payload read what lies in pages.
 	Bases MemoryBases
+	// SampleThreshold leaves out packets whose flow has less randomness; 0: none.
+	SampleThreshold uint64
 	// Filter replaces the bodies of filter_l2 and filter_l3, and with Tunnel those of
 	// tunnel_l2 and tunnel_l3.
 	Filter func(*ebpf.CollectionSpec) error
@@ -160,6 +162,9 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 		spec.Maps["rule_walks"].MaxEntries = 1 // named by code that never runs
 	}
 	spec.Maps["slots"].MaxEntries = uint32(slotsPerCPU * o.CPUs)
+	if o.SampleThreshold == 0 {
+		spec.Maps["unsampled_skbs"].MaxEntries = 1 // never used
+	}
 	if !o.Callees {
 		spec.Maps["notes"].MaxEntries = 1 // never used
 	}
@@ -238,6 +243,7 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 
 		PageOffsetBaseAt: o.Bases.PageOffset,
 		VmemmapBaseAt:    o.Bases.Vmemmap,
+		SampleThreshold:  o.SampleThreshold,
 	}
 	if o.Kind == Session {
 		var err error
