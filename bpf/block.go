@@ -70,7 +70,9 @@ type BlockOptions struct {
 	CgroupID     uint64   // 0: any; else that one and those below it
 	CgroupLevel  int      // its depth below the root
 	MinLatencyNs uint64
-	OwnTGID      uint32 // the process whose own requests are left out; 0: none
+	// SampleThreshold leaves out what has less randomness; 0: nothing.
+	SampleThreshold uint64
+	OwnTGID         uint32 // the process whose own requests are left out; 0: none
 
 	// Contexts is the map with the spans that threads are in (OpenContexts); nil: none
 	// is known. LoadBlock does not close it.
@@ -160,6 +162,8 @@ func applyBlockSettings(spec *ebpf.CollectionSpec, o BlockOptions) error {
 		SplitArg:       uint8(o.Arguments.Split),
 		ExecuteArg:     uint8(o.Arguments.Execute),
 		Contexts:       flag(o.Correlate),
+
+		SampleThreshold: o.SampleThreshold,
 	}
 	copy(settings.Devices[:], o.Devices)
 	if err := spec.Variables["settings"].Set(settings); err != nil {

@@ -7,6 +7,7 @@
 #define OTEL_KPROBE_BLOCK_BIOS_H
 
 #include "block_filter.h"
+#include "block_sample.h"
 #include "block_state.h"
 
 #define MAX_CGROUP_DEPTH 16
@@ -100,7 +101,7 @@ static __always_inline void note_worker(struct bio_state *state)
 		return;
 	request->children = 1;
 	state->parent = request->record.id;
-	state->flags = request->record.flags & (BLOCK_WRITEBACK | BLOCK_SUBMITTER | BIO_IN_CGROUP);
+	state->flags = request->record.flags & (BLOCK_WRITEBACK | BLOCK_SUBMITTER | STATE_FLAGS);
 	state->submitter = request->record.submitter;
 	state->app_source = request->record.app_source;
 	state->app_flags = request->record.app_flags;
@@ -142,6 +143,8 @@ static __always_inline void make_upper(struct block_cpu_state *cpu, struct bio_s
 	state->operation = bio->bi_opf;
 	state->wanted = wants_operation(state->operation) && wants_device(state->device, 0) &&
 			wants_submitter(&state->submitter, state->flags);
+	if (state->wanted && !state->parent)
+		state->flags |= unsampled_flag(state->id, state->submitter.submit_mono_ns);
 	state->upper = 1;
 	__sync_fetch_and_add(&upper_count, 1);
 	index_upper(address, state, state->sector);

@@ -89,6 +89,7 @@ func TestKernelLoadsEveryBlockProgram(t *testing.T) {
 		"apps":      {Records: true, Bios: true, Correlate: true},
 		"contexts":  {Records: true, Bios: true, Correlate: true, Contexts: longContexts(t)},
 		"filters":   {Records: true, Bios: true, Devices: []uint32{1, 2}, Operations: 3, TGID: 1, CgroupID: 1, CgroupLevel: 1, MinLatencyNs: 1},
+		"sampled":   {Records: true, Bios: true, Histogram: true, SampleThreshold: 1 << 55},
 		"histogram": {Histogram: true},
 		"both":      {Records: true, Bios: true, Histogram: true, By: 4, StatusErrno: true},
 	}

@@ -20,6 +20,7 @@ static __always_inline void fill_request(struct block_cpu_state *cpu, struct req
 	record->id = new_id(cpu);
 	record->address = address;
 	record->issue_mono_ns = now;
+	record->flags = unsampled_flag(record->id, now);
 	record->device = device;
 	if (!settings.records)
 		return;
@@ -82,7 +83,7 @@ static __always_inline void requeue_request(struct block_cpu_state *cpu, struct 
 	state->requeued = 1;
 	state->record.requeues++;
 	__sync_fetch_and_add(&requeued_count, 1);
-	if (!settings.records || state->record.requeues > MAX_REQUEUES)
+	if (!settings.records || state->record.requeues > MAX_REQUEUES || state->record.flags & BIO_UNSAMPLED)
 		return;
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
@@ -91,7 +92,7 @@ static __always_inline void requeue_request(struct block_cpu_state *cpu, struct 
 	}
 	*record = state->record;
 	record->kind = RECORD_REQUEUE;
-	record->flags &= ~BIO_IN_CGROUP;
+	record->flags &= ~STATE_FLAGS;
 	record->issue_mono_ns = state->attempt_mono_ns;
 	record->complete_mono_ns = bpf_ktime_get_ns();
 	bpf_ringbuf_submit(record, wakeup_flag(&cpu->since_query, settings.wakeup_bytes));
@@ -107,7 +108,11 @@ static __always_inline void report(struct block_cpu_state *cpu, struct block_rec
 	if (settings.histogram && record->issue_mono_ns | (record->kind == RECORD_BIO) &&
 	    (settings.by == BY_DEVICE || !has_children))
 		count_latency(record, latency);
-	if (settings.records && latency >= settings.min_latency_ns)
+	if (!settings.records || latency < settings.min_latency_ns)
+		return;
+	if (record->flags & BIO_UNSAMPLED)
+		cpu->unsampled++;
+	else
 		send_record(cpu, record);
 }
 
@@ -158,6 +163,7 @@ static __always_inline void complete_unissued(struct block_cpu_state *cpu, struc
 		record.bios = 1;
 		record.status = status;
 		record.flags = settings.status_errno ? BLOCK_ERRNO : 0;
+		record.flags |= unsampled_flag(record.id, state->submitter.submit_mono_ns);
 		take_submitter(&record, state);
 		report(cpu, &record, state->submitter.submit_mono_ns, 0);
 	}
@@ -201,6 +207,7 @@ static __always_inline void fail_bio(struct block_cpu_state *cpu, const struct b
 	record.bytes = bio->bi_iter.bi_size;
 	record.bios = 1;
 	record.status = status;
+	record.flags = unsampled_flag(record.id, state->submitter.submit_mono_ns);
 	take_submitter(&record, state);
 	report(cpu, &record, state->submitter.submit_mono_ns, 0);
 }

@@ -16,6 +16,7 @@ import (
 type BlockCounters struct {
 	Submitted      uint64 // records of requests and bios that went into the ring
 	RingFull       uint64 // records of any kind that found no room in it
+	Unsampled      uint64 // requests and bios left out for their randomness
 	RequestsFull   uint64 // requests not followed because too many were in flight
 	BiosFull       uint64 // bios whose submitter is unknown because too many were in flight
 	Evicted        uint64 // requests and bios whose end was never seen
@@ -32,6 +33,7 @@ func (o *BlockObjects) Counters() (BlockCounters, error) {
 	for _, s := range states {
 		sum.Submitted += s.Submitted
 		sum.RingFull += s.RingFull
+		sum.Unsampled += s.Unsampled
 		sum.RequestsFull += s.RequestsFull
 		sum.BiosFull += s.BiosFull
 		sum.Evicted += s.Evicted
@@ -83,14 +85,21 @@ const againSuffix = "_again"
 // tableEntries is TABLE_ENTRIES of block_state.h.
 const tableEntries = 1 << 16
 
-// flagInCgroup is BIO_IN_CGROUP of block_state.h, which no record is sent with.
-const flagInCgroup = 1 << 7
+// Flags of block_state.h, which no record is sent with.
+const (
+	flagInCgroup  = 1 << 7 // BIO_IN_CGROUP
+	flagUnsampled = 1 << 6 // BIO_UNSAMPLED
+)
 
 // InFlight gives the records of the requests that were issued and have not
-// completed, as the ring would have had them, without CompleteMonoNs.
+// completed, as the ring would have had them, without CompleteMonoNs. Those that are
+// left out are not among them.
 func (o *BlockObjects) InFlight() ([][]byte, error) {
 	var records [][]byte
 	err := o.eachRequest(func(state *blockRequestState) {
+		if state.Record.Flags&flagUnsampled != 0 {
+			return
+		}
 		state.Record.Flags &^= flagInCgroup
 		raw := make([]byte, 0, blockRecordBytes)
 		raw, err := binary.Append(raw, binary.LittleEndian, &state.Record)

@@ -15,6 +15,7 @@ struct block_settings {
 	u64 operations;     /* bit per operation that is wanted; 0: all */
 	u64 cgroup;         /* 0: any; else a cgroup and those below it */
 	u64 min_latency_ns; /* report nothing faster */
+	u64 sample_threshold; /* report nothing of less randomness (block_sample.h); 0: all */
 	u32 cgroup_level;   /* its depth below the root */
 	u32 tgid;           /* 0: any */
 	u32 own_tgid;       /* our own process */
@@ -76,7 +77,7 @@ struct bio_state {
 	u32 bytes;
 	u32 device;
 	u32 operation;
-	u8 flags;    /* enum block_flag, and BIO_IN_CGROUP */
+	u8 flags;    /* enum block_flag, and STATE_FLAGS */
 	u8 upper;    /* on a device without requests */
 	u8 wanted;   /* with upper: it will be reported */
 	u8 children; /* with upper: bios were mapped from it */
@@ -86,8 +87,11 @@ struct bio_state {
 	u8 pad[5];
 };
 
-/* In bio_state.flags: submitted in the cgroup that is wanted. */
+/* Flags of states, which no record is sent with: submitted in the cgroup that is wanted … */
 #define BIO_IN_CGROUP (1 << 7)
+/* … and left out, or below a bio or request that is (block_sample.h). */
+#define BIO_UNSAMPLED (1 << 6)
+#define STATE_FLAGS (BIO_IN_CGROUP | BIO_UNSAMPLED)
 
 /* Where an upper bio begins: what a bio that is mapped from there belongs to. */
 struct upper_key {
@@ -139,6 +143,7 @@ s64 requeued_count = 0;
 struct block_cpu_state {
 	u64 submitted; /* records of requests and bios that went into the ring */
 	u64 ring_full; /* records that found no room, of any kind */
+	u64 unsampled; /* requests and bios that were left out for their randomness */
 	u64 requests_full;
 	u64 bios_full;
 	u64 evicted; /* states that were given up to make room: their end was missed */

@@ -36,18 +36,20 @@ static __always_inline void send_record(struct block_cpu_state *cpu, const struc
 		return;
 	}
 	*record = *from;
-	record->flags &= ~BIO_IN_CGROUP;
+	record->flags &= ~STATE_FLAGS;
 	if (record->kind <= RECORD_BIO)
 		cpu->submitted++;
 	bpf_ringbuf_submit(record, wakeup_flag(&cpu->since_query, settings.wakeup_bytes));
 }
 
-/* What the request takes over from the bio that it begins with. */
+/* What the request takes over from the bio that it begins with. With a parent it goes as that. */
 static __always_inline void take_submitter(struct block_record *record, const struct bio_state *state)
 {
 	record->submitter = state->submitter;
 	record->app_source = state->app_source;
 	record->app_flags = state->app_flags;
+	if (state->parent)
+		record->flags &= ~BIO_UNSAMPLED;
 	record->flags |= state->flags;
 	record->parent = state->parent;
 	if (!record->insert_mono_ns)
@@ -58,15 +60,18 @@ static __always_inline void take_submitter(struct block_record *record, const st
 static __always_inline void send_merge(struct block_cpu_state *cpu, const struct block_record *record,
 				       const struct bio_state *state, u64 bio, u8 flags)
 {
-	struct block_record *merge = bpf_ringbuf_reserve(&ring, sizeof(*merge), 0);
+	struct block_record *merge;
 
+	if (record->flags & BIO_UNSAMPLED)
+		return;
+	merge = bpf_ringbuf_reserve(&ring, sizeof(*merge), 0);
 	if (!merge) {
 		cpu->ring_full++;
 		return;
 	}
 	__builtin_memset(merge, 0, sizeof(*merge));
 	merge->kind = RECORD_MERGE;
-	merge->flags = flags | (state->flags & ~BIO_IN_CGROUP);
+	merge->flags = flags | (state->flags & ~STATE_FLAGS);
 	merge->id = record->id;
 	merge->address = bio;
 	merge->device = record->device;
@@ -112,6 +117,11 @@ static __always_inline void adopt_upper(struct block_cpu_state *cpu, struct bloc
 		return;
 	record->parent = state->id;
 	record->flags |= BLOCK_ENDS_PARENT;
+	if (state->flags & BIO_UNSAMPLED) {
+		cpu->unsampled++;
+		return;
+	}
+	record->flags &= ~BIO_UNSAMPLED;
 	fill_upper(&upper, state, bio);
 	send_record(cpu, &upper);
 }

@@ -59,6 +59,7 @@ type blockBlockCpuState struct {
 	_            structs.HostLayout
 	Submitted    uint64
 	RingFull     uint64
+	Unsampled    uint64
 	RequestsFull uint64
 	BiosFull     uint64
 	Evicted      uint64
@@ -105,32 +106,33 @@ type blockBlockRecord struct {
 }
 
 type blockBlockSettings struct {
-	_              structs.HostLayout
-	Operations     uint64
-	Cgroup         uint64
-	MinLatencyNs   uint64
-	CgroupLevel    uint32
-	Tgid           uint32
-	OwnTgid        uint32
-	WakeupBytes    uint32
-	DeviceCount    uint32
-	Devices        [8]uint32
-	Records        uint8
-	Histogram      uint8
-	By             uint8
-	Bios           uint8
-	StatusErrno    uint8
-	IssueArg       uint8
-	InsertArg      uint8
-	RequeueArg     uint8
-	CompleteArg    uint8
-	QueueArg       uint8
-	BioCompleteArg uint8
-	RemapArg       uint8
-	SplitArg       uint8
-	ExecuteArg     uint8
-	Contexts       uint8
-	Pad            [5]uint8
+	_               structs.HostLayout
+	Operations      uint64
+	Cgroup          uint64
+	MinLatencyNs    uint64
+	SampleThreshold uint64
+	CgroupLevel     uint32
+	Tgid            uint32
+	OwnTgid         uint32
+	WakeupBytes     uint32
+	DeviceCount     uint32
+	Devices         [8]uint32
+	Records         uint8
+	Histogram       uint8
+	By              uint8
+	Bios            uint8
+	StatusErrno     uint8
+	IssueArg        uint8
+	InsertArg       uint8
+	RequeueArg      uint8
+	CompleteArg     uint8
+	QueueArg        uint8
+	BioCompleteArg  uint8
+	RemapArg        uint8
+	SplitArg        uint8
+	ExecuteArg      uint8
+	Contexts        uint8
+	Pad             [5]uint8
 }
 
 type blockGoroutine struct {

@@ -27,6 +27,7 @@ struct tracked_buffer {
 	u64 journey;
 	u64 buffer; /* its address in records */
 	u64 seen_mono_ns;
+	u64 randomness; /* of facts_record */
 	u32 action;
 	u32 entered;
 	u32 facts;
@@ -109,6 +110,7 @@ static __noinline struct tracked_skb *join_buffer(u64 skb)
 {
 	struct cpu_state *cpu = this_cpu_state();
 	struct tracked_buffer buffer;
+	struct tracked_skb *state;
 	struct skb_view view;
 
 	if (!cpu || !waiting_buffers)
@@ -119,7 +121,10 @@ static __noinline struct tracked_skb *join_buffer(u64 skb)
 	join_journey(cpu, buffer.journey, skb, buffer.buffer);
 	note_last_skb(skb);
 	send_buffer_end(cpu, &buffer, bpf_ktime_get_ns());
-	return bpf_map_lookup_elem(&tracked, &skb);
+	state = bpf_map_lookup_elem(&tracked, &skb);
+	if (state)
+		state->randomness = buffer.randomness;
+	return state;
 }
 
 /* Run by user space (BPF_PROG_TEST_RUN) with the key of a buffer that waits. */

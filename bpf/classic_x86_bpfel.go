@@ -112,6 +112,7 @@ type classicCpuState struct {
 	RingFullEnds    uint64
 	RingFullExtras  uint64
 	ShedStarts      uint64
+	Unsampled       uint64
 	TrackedFull     uint64
 	SlotsFull       uint64
 	ReturnsLost     uint64
@@ -191,6 +192,7 @@ type classicFactsRecord struct {
 	Destination     [16]uint8
 	Interface       [16]uint8
 	Comm            [16]uint8
+	Randomness      uint64
 }
 
 type classicFieldsRecord struct {
@@ -268,11 +270,12 @@ type classicOpenHead struct {
 }
 
 type classicOpenRun struct {
-	_       structs.HostLayout
-	Frame   classicFrameRecord
-	Facts   uint32
-	RunKind uint8
-	Pad     [3]uint8
+	_          structs.HostLayout
+	Frame      classicFrameRecord
+	Randomness uint64
+	Facts      uint32
+	RunKind    uint8
+	Pad        [3]uint8
 }
 
 type classicOwnFlow struct {
@@ -363,6 +366,7 @@ type classicProbeSettings struct {
 	Pad              [2]uint8
 	PageOffsetBaseAt uint64
 	VmemmapBaseAt    uint64
+	SampleThreshold  uint64
 }
 
 type classicRuleRecord struct {
@@ -474,6 +478,7 @@ type classicTrackedBuffer struct {
 	Journey    uint64
 	Buffer     uint64
 	SeenMonoNs uint64
+	Randomness uint64
 	Action     uint32
 	Entered    uint32
 	Facts      uint32
@@ -491,12 +496,19 @@ type classicTrackedSkb struct {
 	Head        uint64
 	Sock        uint64
 	Nfct        uint64
+	Randomness  uint64
 	NfctStatus  uint32
 	Facts       uint32
 	Entered     uint32
 	Tid         uint32
 	Mark        uint32
 	PayloadSeen uint32
+}
+
+type classicUnsampledSkb struct {
+	_        structs.HostLayout
+	Skb      uint64
+	AtMonoNs uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -526,6 +538,7 @@ const (
 	classicMapSpanGoroutines        = "span_goroutines"
 	classicMapTracesCtxV1           = "traces_ctx_v1"
 	classicMapTracked               = "tracked"
+	classicMapUnsampledSkbs         = "unsampled_skbs"
 	classicMapWrites                = "writes"
 	classicProgApplicationStatement = "application_statement"
 	classicProgCallee               = "callee"
@@ -737,6 +750,7 @@ type classicMapSpecs struct {
 	SpanGoroutines    *ebpf.MapSpec `ebpf:"span_goroutines"`
 	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 	Tracked           *ebpf.MapSpec `ebpf:"tracked"`
+	UnsampledSkbs     *ebpf.MapSpec `ebpf:"unsampled_skbs"`
 	Writes            *ebpf.MapSpec `ebpf:"writes"`
 }
 
@@ -820,6 +834,7 @@ type classicMaps struct {
 	SpanGoroutines    *ebpf.Map `ebpf:"span_goroutines"`
 	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
 	Tracked           *ebpf.Map `ebpf:"tracked"`
+	UnsampledSkbs     *ebpf.Map `ebpf:"unsampled_skbs"`
 	Writes            *ebpf.Map `ebpf:"writes"`
 }
 
@@ -848,6 +863,7 @@ func (m *classicMaps) Close() error {
 		m.SpanGoroutines,
 		m.TracesCtxV1,
 		m.Tracked,
+		m.UnsampledSkbs,
 		m.Writes,
 	)
 }

@@ -13,6 +13,7 @@ import (
 const (
 	frameRecordBytes = 80
 	factsRecordBytes = 152
+	factsTailBytes   = 8 // more of them where they are of a sampled packet
 	cloneRecordBytes = 40
 	endRecordBytes   = 48
 	ownerRecordBytes = 72
@@ -36,6 +37,9 @@ func Decode(raw []byte, ev *event.Event) error {
 	}
 	kind := event.Kind(raw[0])
 	want := recordBytes(kind)
+	if kind == event.KindFacts && len(raw) > 1 && event.FactsFlags(raw[1])&event.FactsSampled != 0 {
+		want += factsTailBytes
+	}
 	if kind == event.KindStack || kind == event.KindFields || kind == event.KindPayload {
 		want = extraRecordBytes(raw)
 	}
@@ -51,6 +55,9 @@ func Decode(raw []byte, ev *event.Event) error {
 		decodeFrame((*[frameRecordBytes]byte)(raw), &ev.Frame)
 	case event.KindFacts:
 		decodeFacts((*[factsRecordBytes]byte)(raw), &ev.Facts)
+		if len(raw) > factsRecordBytes {
+			ev.Facts.Randomness = u64(raw[factsRecordBytes:])
+		}
 	case event.KindClone:
 		decodeClone((*[cloneRecordBytes]byte)(raw), &ev.Clone)
 	case event.KindEnd:

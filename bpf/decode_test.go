@@ -16,6 +16,7 @@ import (
 type recordCase struct {
 	name   string
 	record any
+	bytes  int // of it that are sent, 0: all
 	want   event.Event
 }
 
@@ -33,7 +34,8 @@ func recordCases() []recordCase {
 			}},
 		},
 		{
-			name: "facts",
+			name:  "facts",
+			bytes: factsRecordBytes,
 			record: classicFactsRecord{
 				Kind: 2, Flags: 15, Cpu: 2, Tid: 3, Journey: 4, Skb: 5, AtMonoNs: 6, Number: 7, Tgid: 8, Netns: 9,
 				Ifindex: 10, Mtu: 11, Mark: 12, Len: 13, TcpSeq: 14, TcpAck: 15, SourcePort: 16, DestinationPort: 17,
@@ -48,6 +50,13 @@ func recordCases() []recordCase {
 				ICMPID: 18, ICMPSeq: 19, EtherType: 20, Family: 21, Protocol: 22, TCPFlags: 23, ICMPType: 24,
 				ICMPCode: 25, TCPPayload: 13 + 35 - 40, NetworkOffset: 34, NetworkLen: 13 + 35, Source: [16]byte{26, 15: 27}, Destination: [16]byte{28, 15: 29},
 				Interface: [16]byte{30, 15: 31}, Comm: [16]byte{32, 15: 33},
+			}},
+		},
+		{
+			name:   "facts of a sampled packet",
+			record: classicFactsRecord{Kind: 2, Flags: 32, Journey: 4, Comm: [16]uint8{1}, Randomness: 1 << 55},
+			want: event.Event{Kind: event.KindFacts, Facts: event.Facts{
+				Flags: event.FactsSampled, Journey: 4, Comm: [16]byte{1}, Randomness: 1 << 55,
 			}},
 		},
 		{
@@ -170,6 +179,16 @@ func recordCases() []recordCase {
 	}
 }
 
+// raw is the record as it is sent.
+func (c recordCase) raw(t testing.TB) []byte {
+	t.Helper()
+	data := raw(t, c.record)
+	if c.bytes > 0 {
+		data = data[:c.bytes]
+	}
+	return data
+}
+
 func raw(t testing.TB, record any) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -182,7 +201,7 @@ func raw(t testing.TB, record any) []byte {
 func TestDecode(t *testing.T) {
 	for _, tt := range recordCases() {
 		t.Run(tt.name, func(t *testing.T) {
-			data := raw(t, tt.record)
+			data := tt.raw(t)
 			var got event.Event
 			if err := Decode(data, &got); err != nil {
 				t.Fatal(err)
@@ -215,6 +234,8 @@ func TestDecodeRefusesWhatIsNoRecord(t *testing.T) {
 		{"fields that are cut", raw(t, classicFieldsRecord{Kind: 10, Bytes: 256})[:295], "kind 10 has 295 bytes, want 296"},
 		{"extra without a whole head", []byte{10, 0, 0, 0}, "kind 10 has 4 bytes, want 40"},
 		{"one byte short", frame[:len(frame)-1], "kind 1 has 79 bytes, want 80"},
+		{"sampled facts without randomness", raw(t, classicFactsRecord{Kind: 2, Flags: 32})[:152], "kind 2 has 152 bytes, want 160"},
+		{"randomness of facts that are not sampled", raw(t, classicFactsRecord{Kind: 2}), "kind 2 has 160 bytes, want 152"},
 		{"one byte more", append(bytes.Clone(frame), 0), "kind 1 has 81 bytes, want 80"},
 	}
 	for _, tt := range tests {
@@ -233,7 +254,7 @@ func TestDecodeRefusesWhatIsNoRecord(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, c := range recordCases() {
-		f.Add(raw(f, c.record))
+		f.Add(c.raw(f))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var ev event.Event
@@ -245,6 +266,10 @@ func FuzzDecode(f *testing.F) {
 		}
 		want := recordBytes(ev.Kind)
 		switch ev.Kind {
+		case event.KindFacts:
+			if ev.Facts.Flags&event.FactsSampled != 0 {
+				want += factsTailBytes
+			}
 		case event.KindStack:
 			if want = stackRecordBytes; ev.Stack.Kind == event.StackCaller {
 				want = callerBytes
@@ -261,7 +286,7 @@ func FuzzDecode(f *testing.F) {
 func BenchmarkDecode(b *testing.B) {
 	for _, c := range recordCases() {
 		b.Run(c.name, func(b *testing.B) {
-			data := raw(b, c.record)
+			data := c.raw(b)
 			var ev event.Event
 			if n := testing.AllocsPerRun(100, func() { _ = Decode(data, &ev) }); n != 0 {
 				b.Fatalf("%v allocations a record, want none", n)

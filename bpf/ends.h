@@ -18,6 +18,7 @@ int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 reason = 0;
 
+	forget_unsampled(ctx->args[0]);
 	if (!live)
 		return 0;
 	if (extras.stack_drops)
@@ -33,6 +34,7 @@ int kfree_skb(struct bpf_raw_tracepoint_args *ctx)
 SEC("raw_tracepoint/consume_skb")
 int consume_skb(struct bpf_raw_tracepoint_args *ctx)
 {
+	forget_unsampled(ctx->args[0]);
 	if (live)
 		end_skb(ctx->args[0], END_CONSUMED, 0, 0);
 	return 0;
@@ -48,6 +50,7 @@ int evict(struct bpf_raw_tracepoint_args *ctx)
 #define END_PROBE(name, section, how)                                          \
 	SEC(section) int name(struct pt_regs *ctx)                             \
 	{                                                                      \
+		forget_unsampled(PT_REGS_PARM1(ctx));                          \
 		if (live)                                                      \
 			end_skb(PT_REGS_PARM1(ctx), how, 0, 0);                \
 		return 0;                                                      \

@@ -19,6 +19,8 @@
 #define IP6_FRAGMENT 44
 #define IP6_DESTINATION 60
 #define IP6_MAX_EXTENSIONS 4
+#define IP6_LATER_FRAGMENT 0xfff8 /* of the fragment header: the offset */
+#define IP6_ANY_FRAGMENT 0xfff9   /* … and that more follow */
 
 struct ip4_header {
 	u8 version_ihl;
@@ -132,8 +134,11 @@ static __always_inline void read_ip4(struct facts_record *facts, u64 at)
 	read_transport(facts, at, at + (ip.version_ihl & 15) * 4);
 }
 
-/* Skips the extension headers; false when the transport header is not here. */
-static __always_inline int skip_extensions(u8 *next, u64 *at)
+/*
+ * Skips the extension headers; false when the transport header is not here, or behind
+ * a fragment header in which one of the bits of fragment is set.
+ */
+static __always_inline int skip_extensions(u8 *next, u64 *at, u16 fragment)
 {
 	int i;
 
@@ -145,7 +150,7 @@ static __always_inline int skip_extensions(u8 *next, u64 *at)
 		    *next != IP6_FRAGMENT && *next != IP6_DESTINATION)
 			return 1;
 		words = read_u32(*at);
-		if (*next == IP6_FRAGMENT && bpf_ntohs(words >> 16) & 0xfff8)
+		if (*next == IP6_FRAGMENT && bpf_ntohs(words >> 16) & fragment)
 			return 0;
 		*at += *next == IP6_FRAGMENT ? 8 : ((words >> 8 & 0xff) + 1) * 8;
 		*next = words & 0xff;
@@ -164,7 +169,7 @@ static __always_inline void read_ip6(struct facts_record *facts, u64 at)
 	__builtin_memcpy(facts->source, ip.source, 16);
 	__builtin_memcpy(facts->destination, ip.destination, 16);
 	facts->flags |= FACTS_TUPLE;
-	if (skip_extensions(&ip.next_header, &transport)) {
+	if (skip_extensions(&ip.next_header, &transport, IP6_LATER_FRAGMENT)) {
 		facts->protocol = ip.next_header;
 		read_transport(facts, at, transport);
 		return;
@@ -183,14 +188,36 @@ static __always_inline void read_device(struct facts_record *facts, u64 skb, u64
 			      (void *)(dev + bpf_core_field_offset(struct net_device, name)));
 }
 
-/* Fills everything but journey, number and the start flag. */
+/* Room for facts, and for their randomness if there is one. */
+static __always_inline struct facts_record *reserve_facts(struct cpu_state *cpu)
+{
+	struct facts_record *facts;
+
+	if (settings.sample_threshold)
+		facts = bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
+	else
+		facts = bpf_ringbuf_reserve(&ring, FACTS_BYTES, 0);
+	if (!facts)
+		cpu->ring_full_facts++;
+	return facts;
+}
+
+static __always_inline void tell_randomness(struct facts_record *facts, u64 randomness)
+{
+	if (!settings.sample_threshold)
+		return;
+	facts->flags |= FACTS_SAMPLED;
+	facts->randomness = randomness;
+}
+
+/* Fills everything but journey, number, randomness and the start flag. */
 static __noinline void read_facts(struct facts_record *facts, const struct skb_view *view, u64 skb)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid();
 	u64 ip = network_header_of(view);
 	u8 version = ip ? read_u8(ip) >> 4 : 0;
 
-	__builtin_memset(facts, 0, sizeof(*facts));
+	__builtin_memset(facts, 0, FACTS_BYTES);
 	facts->kind = RECORD_FACTS;
 	facts->cpu = bpf_get_smp_processor_id();
 	facts->tid = pid_tgid;

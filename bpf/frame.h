@@ -206,7 +206,7 @@ static __always_inline u64 enter_frame(struct pt_regs *ctx, u64 skb, u32 mode)
 	if (trace_xdp && !state && !(mode & MODE_NO_START))
 		state = join_buffer(skb);
 	if (!state) {
-		if (mode & MODE_NO_START || !matches(skb) || !wants_owner(ctx, mode, skb))
+		if (mode & MODE_NO_START || is_unsampled(skb) || !matches(skb) || !wants_owner(ctx, mode, skb))
 			return 0;
 		state = start_journey(skb);
 		if (!state)

@@ -36,7 +36,7 @@ const verifiedLimit = 8500
 const sessionLimit = 8750
 
 // askedLimit is verifiedLimit where the socket's owner or what a tunnel carries is
-// compared, or members of the skb are asked for.
+// compared, packets are sampled, or members of the skb are asked for.
 const askedLimit = 12000
 
 // verifiedLimitRules is the same of programs that look for a rule: each round of
@@ -105,9 +105,10 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 		"plain":      {Correlate: true, Payload: true, Bases: MemoryBases{1 << 63, 1<<63 + 8}},
 		"no apps":    {},
 		"entry only": {EntryOnly: true},
+		"sampled":    {Correlate: true, Payload: true, Bases: MemoryBases{1 << 63, 1<<63 + 8}, SampleThreshold: 3 << 54},
 		"filters":    {NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo", Tunnel: true, Owner: owner},
 		"everything": {
-			Correlate: true, Payload: true,
+			Correlate: true, Payload: true, SampleThreshold: 1,
 			NetNS: 1, Mark: 1, MarkMask: 3, Interface: "lo", Tunnel: true, Owner: owner,
 			Callees: true, Extras: allExtras(), TraceTC: true, TraceXDP: true,
 			HasRules: true, XTPrivFirst: true, ModuleTypes: nftablesTypes(t), Sheds: true,
@@ -125,7 +126,7 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 				if way.kind == Session {
 					limit = sessionLimit
 				}
-				if o.Tunnel {
+				if o.Tunnel || o.SampleThreshold > 0 {
 					limit = askedLimit
 				}
 				loadAll(t, o, limit)

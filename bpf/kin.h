@@ -74,6 +74,7 @@ static __noinline void derive_journey(struct cpu_state *cpu, const struct kin_li
 	if (list->kin == KIN_DERIVES_FIRST && from->origin && from->entered <= BROTHER_FRAMES)
 		state.origin = from->origin;
 	state.journey = new_journey(cpu);
+	state.randomness = from->randomness;
 	state.payload_seen = 1; /* its origin told it */
 	if (!follow_skb(cpu, skb, &state))
 		return;

@@ -141,7 +141,6 @@ func checkNoImplicitPadding(t *testing.T, c *btf.Struct) {
 func TestRecordSizes(t *testing.T) {
 	for kind, record := range map[event.Kind]any{
 		event.KindFrame: classicFrameRecord{},
-		event.KindFacts: classicFactsRecord{},
 		event.KindClone: classicCloneRecord{},
 		event.KindEnd:   classicEndRecord{},
 		event.KindLink:  classicLinkRecord{},
@@ -159,6 +158,9 @@ func TestRecordSizes(t *testing.T) {
 		if got, want := recordBytes(kind), binary.Size(record); got != want {
 			t.Errorf("record of kind %d: decoder expects %d bytes, C has %d", kind, got, want)
 		}
+	}
+	if got, want := recordBytes(event.KindFacts)+factsTailBytes, binary.Size(classicFactsRecord{}); got != want {
+		t.Errorf("facts of a sampled packet: decoder expects %d bytes, C has %d", got, want)
 	}
 }
 

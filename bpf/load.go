@@ -81,6 +81,8 @@ type Options struct {
 	Correlate, Payload bool
 	// Bases let Payload read what lies in pages.
 	Bases MemoryBases
+	// SampleThreshold leaves out packets whose flow has less randomness; 0: none.
+	SampleThreshold uint64
 	// Filter replaces the bodies of filter_l2 and filter_l3, and with Tunnel those of
 	// tunnel_l2 and tunnel_l3.
 	Filter func(*ebpf.CollectionSpec) error
@@ -165,6 +167,9 @@ func loadSpec(o Options) (*ebpf.CollectionSpec, error) {
 	if err := applyShedding(spec, o.Sheds); err != nil {
 		return nil, err
 	}
+	if o.SampleThreshold == 0 {
+		spec.Maps["unsampled_skbs"].MaxEntries = 1 // never used
+	}
 	if !o.Callees {
 		spec.Maps["notes"].MaxEntries = 1 // never used
 	}
@@ -243,6 +248,7 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 
 		PageOffsetBaseAt: o.Bases.PageOffset,
 		VmemmapBaseAt:    o.Bases.Vmemmap,
+		SampleThreshold:  o.SampleThreshold,
 	}
 	if o.Kind == Session {
 		var err error

@@ -35,6 +35,7 @@ struct tracked_skb {
 	u64 head; /* the journey of the skb that this one is chained to, 0: none */
 	u64 sock; /* that the last owner record was about, or should have been */
 	u64 nfct; /* sk_buff's when it was last sent */
+	u64 randomness; /* with settings.sample_threshold: of facts_record */
 	u32 nfct_status; /* the connection's status then */
 	u32 facts;
 	u32 entered;
@@ -79,6 +80,7 @@ struct cpu_state {
 	u64 ring_full_ends;
 	u64 ring_full_extras;
 	u64 shed_starts;
+	u64 unsampled; /* packets that were left out for their randomness */
 	u64 tracked_full;
 	u64 slots_full;
 	u64 returns_lost;

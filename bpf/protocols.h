@@ -18,6 +18,7 @@
 #define FRAGMENT_OFFSET_MASK 0x1fff
 
 #define ETHERNET_HEADER_BYTES 14
+#define VLAN_HEADER_BYTES 4
 #define ETHER_IP4 0x0800
 #define ETHER_ARP 0x0806
 #define ETHER_BRIDGED 0x6558 /* an Ethernet frame follows */

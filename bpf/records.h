@@ -42,6 +42,7 @@ enum facts_flag {
 	FACTS_PORTS = 1 << 2,
 	FACTS_ICMP = 1 << 3,
 	FACTS_LATE = 1 << 4, /* the packet's first functions may have been left out */
+	FACTS_SAMPLED = 1 << 5, /* randomness is sent, too */
 };
 
 /* What struct rule_record says of the packet filter; its byte what. */
@@ -141,7 +142,10 @@ struct facts_record {
 	__u8 destination[16];
 	__u8 interface[16];
 	__u8 comm[16];
+	__u64 randomness; /* of the packet's flow, see sample.h; 0 unknown. Sent with FACTS_SAMPLED only */
 };
+
+#define FACTS_BYTES 152 /* without randomness */
 
 /* An skb that joins the journey of the one it was made from. */
 struct clone_record {

@@ -26,6 +26,7 @@ enum run_kind {
 /* One run of a traced program, between its entry and its return. */
 struct open_run {
 	struct frame_record frame;
+	u64 randomness; /* of facts_record */
 	u32 facts;
 	u8 run_kind;
 	u8 pad[3];
@@ -124,6 +125,7 @@ static __noinline int begin_run(u64 *ctx, struct tracked_skb *state, u64 skb, u3
 	state->entered++;
 	scratch->run.run_kind = kind;
 	scratch->run.facts = state->facts;
+	scratch->run.randomness = state->randomness;
 	scratch->run.frame.journey = state->journey;
 	scratch->run.frame.skb = skb;
 	scratch->run.frame.ordinal = state->entered;

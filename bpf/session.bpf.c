@@ -93,6 +93,8 @@ int probe(struct pt_regs *ctx)
 	mode = mode_of(bpf_get_func_ip(ctx));
 	skb = skb_of(ctx, mode);
 	value = enter_frame(ctx, skb, mode);
+	if (mode & MODE_END)
+		forget_unsampled(skb);
 	if (mode & MODE_END && live)
 		end_skb(skb, (mode & MODE_END) >> MODE_END_SHIFT, 0, 0);
 	if (!value)

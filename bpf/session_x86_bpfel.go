@@ -64,6 +64,7 @@ const (
 	sessionMapSpanGoroutines        = "span_goroutines"
 	sessionMapTracesCtxV1           = "traces_ctx_v1"
 	sessionMapTracked               = "tracked"
+	sessionMapUnsampledSkbs         = "unsampled_skbs"
 	sessionMapWrites                = "writes"
 	sessionProgApplicationStatement = "application_statement"
 	sessionProgCallee               = "callee"
@@ -208,6 +209,7 @@ type sessionMapSpecs struct {
 	SpanGoroutines    *ebpf.MapSpec `ebpf:"span_goroutines"`
 	TracesCtxV1       *ebpf.MapSpec `ebpf:"traces_ctx_v1"`
 	Tracked           *ebpf.MapSpec `ebpf:"tracked"`
+	UnsampledSkbs     *ebpf.MapSpec `ebpf:"unsampled_skbs"`
 	Writes            *ebpf.MapSpec `ebpf:"writes"`
 }
 
@@ -280,6 +282,7 @@ type sessionMaps struct {
 	SpanGoroutines    *ebpf.Map `ebpf:"span_goroutines"`
 	TracesCtxV1       *ebpf.Map `ebpf:"traces_ctx_v1"`
 	Tracked           *ebpf.Map `ebpf:"tracked"`
+	UnsampledSkbs     *ebpf.Map `ebpf:"unsampled_skbs"`
 	Writes            *ebpf.Map `ebpf:"writes"`
 }
 
@@ -306,6 +309,7 @@ func (m *sessionMaps) Close() error {
 		m.SpanGoroutines,
 		m.TracesCtxV1,
 		m.Tracked,
+		m.UnsampledSkbs,
 		m.Writes,
 	)
 }

@@ -28,6 +28,7 @@ struct probe_settings {
 	u8 pad[2];
 	u64 page_offset_base_at; /* addresses of these variables, see payloads.h; 0: not known */
 	u64 vmemmap_base_at;
+	u64 sample_threshold; /* leave out packets of less randomness (sample.h); 0: none */
 };
 
 const volatile struct probe_settings settings = {};

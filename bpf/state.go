@@ -19,6 +19,7 @@ type Counters struct {
 	// ShedStarts counts the packets that were left out because half of the ring
 	// was unread: once for each function that they passed meanwhile.
 	ShedStarts  uint64
+	Unsampled   uint64 // packets left out for the randomness of their flow
 	TrackedFull uint64 // skbs not followed because the map of tracked skbs was full
 	SlotsFull   uint64 // frames not followed to their return for want of a slot
 	ReturnsLost uint64 // frames whose return was never seen
@@ -38,6 +39,7 @@ func (o *Objects) Counters() (Counters, error) {
 		sum.RingFullEnds += s.RingFullEnds
 		sum.RingFullExtras += s.RingFullExtras
 		sum.ShedStarts += s.ShedStarts
+		sum.Unsampled += s.Unsampled
 		sum.TrackedFull += s.TrackedFull
 		sum.SlotsFull += s.SlotsFull
 		sum.ReturnsLost += s.ReturnsLost

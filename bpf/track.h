@@ -15,6 +15,7 @@
 #include "maps.h"
 #include "match.h"
 #include "rules.h"
+#include "sample.h"
 
 #define CPU_SHIFT 48
 /* A packet that was left out on its way may be begun later on it. */
@@ -44,12 +45,11 @@ static __always_inline void refresh_facts(struct cpu_state *cpu, struct tracked_
 	state->tid = tid;
 	state->fingerprint = fingerprint;
 	state->facts++;
-	facts = bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
-	if (!facts) {
-		cpu->ring_full_facts++;
+	facts = reserve_facts(cpu);
+	if (!facts)
 		return;
-	}
 	read_facts(facts, view, skb);
+	tell_randomness(facts, state->randomness);
 	facts->journey = state->journey;
 	facts->number = state->facts;
 	bpf_ringbuf_submit(facts, record_flag(cpu));
@@ -73,7 +73,7 @@ static __noinline int is_own(const struct facts_record *facts)
 	return bpf_map_lookup_elem(&own_flows, &flow) != 0;
 }
 
-/* Begins to follow skb; NULL when it is our own or there is no room for it. */
+/* Begins to follow skb; NULL when it is our own, is not sampled or there is no room for it. */
 static __noinline struct tracked_skb *start_journey(u64 skb)
 {
 	struct cpu_state *cpu = this_cpu_state();
@@ -83,18 +83,25 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 
 	if (!cpu)
 		return 0;
+	if (settings.sample_threshold) {
+		view_skb(&view, skb);
+		state.randomness = randomness_of(&view);
+		if (state.randomness < settings.sample_threshold) {
+			leave_unsampled(cpu, skb, state.randomness);
+			return 0;
+		}
+	}
 	if (reader_is_behind()) {
 		cpu->shed_starts++;
 		shed_mono_ns = bpf_ktime_get_ns();
 		return 0;
 	}
-	facts = bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
-	if (!facts) {
-		cpu->ring_full_facts++;
+	facts = reserve_facts(cpu);
+	if (!facts)
 		return 0;
-	}
 	view_skb(&view, skb);
 	read_facts(facts, &view, skb);
+	tell_randomness(facts, state.randomness);
 	if (is_own(facts)) {
 		bpf_ringbuf_discard(facts, BPF_RB_NO_WAKEUP);
 		return 0;
@@ -165,6 +172,7 @@ static __always_inline void join_journey(struct cpu_state *cpu, u64 journey, u64
 		state.sock = known->sock;
 		state.nfct = known->nfct;
 		state.nfct_status = known->nfct_status;
+		state.randomness = known->randomness;
 		state.head = known->head;
 		state.payload_seen = known->payload_seen;
 	}

@@ -9,7 +9,6 @@
 #include "runs.h"
 
 #define XDP_JOURNEY (1ULL << 47) /* apart from those that skbs begin */
-#define VLAN_HEADER_BYTES 4
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -88,7 +87,7 @@ static __always_inline int buffer_matches(const struct buffer_view *view)
 	return !settings.netns || netns_of(0, view->dev) == settings.netns;
 }
 
-/* Fills everything but journey, number and the start flag. */
+/* Fills everything but journey, number, randomness and the start flag. */
 static __always_inline void read_buffer_facts(struct facts_record *facts, const struct buffer_view *view,
 					      u64 buffer)
 {
@@ -115,12 +114,11 @@ static __noinline int send_buffer_facts(const struct buffer_view *view, struct o
 
 	if (!cpu || !run)
 		return 0;
-	facts = bpf_ringbuf_reserve(&ring, sizeof(*facts), 0);
-	if (!facts) {
-		cpu->ring_full_facts++;
+	facts = reserve_facts(cpu);
+	if (!facts)
 		return 0;
-	}
 	read_buffer_facts(facts, view, run->frame.skb);
+	tell_randomness(facts, run->randomness);
 	if (is_own(facts)) {
 		bpf_ringbuf_discard(facts, BPF_RB_NO_WAKEUP);
 		return 0;
@@ -134,6 +132,21 @@ static __noinline int send_buffer_facts(const struct buffer_view *view, struct o
 	}
 	bpf_ringbuf_submit(facts, record_flag(cpu));
 	return 1;
+}
+
+/* The randomness of a buffer; 0: it is left out. What becomes an skb is then left out again. */
+static __noinline u64 sample_buffer(struct cpu_state *cpu, const struct buffer_view *view)
+{
+	struct skb_view skb;
+	u64 randomness;
+
+	as_skb(&skb, view);
+	randomness = randomness_of(&skb);
+	if (cpu && randomness < settings.sample_threshold) {
+		cpu->unsampled++;
+		return 0;
+	}
+	return randomness;
 }
 
 /* A run on a buffer: one that waits, or one that begins a journey. */
@@ -151,6 +164,12 @@ static __noinline int begin_buffer(u64 *ctx, const struct buffer_view *view)
 	if (!known) {
 		if (!buffer_matches(view))
 			return 0;
+		buffer.randomness = 0;
+		if (settings.sample_threshold) {
+			buffer.randomness = sample_buffer(cpu, view);
+			if (!buffer.randomness)
+				return 0;
+		}
 		if (reader_is_behind()) {
 			cpu->shed_starts++;
 			shed_mono_ns = bpf_ktime_get_ns();
@@ -163,6 +182,7 @@ static __noinline int begin_buffer(u64 *ctx, const struct buffer_view *view)
 		buffer.facts = 0;
 	}
 	scratch->run.run_kind = RUN_BUFFER;
+	scratch->run.randomness = buffer.randomness;
 	scratch->run.facts = buffer.facts + 1;
 	scratch->run.frame.journey = buffer.journey;
 	scratch->run.frame.skb = buffer.buffer;
@@ -238,6 +258,7 @@ static __noinline int leave_buffer(struct open_run *run, u64 xdp, u32 action)
 	buffer.journey = run->frame.journey;
 	buffer.buffer = run->frame.skb;
 	buffer.seen_mono_ns = run->frame.exit_mono_ns;
+	buffer.randomness = run->randomness;
 	buffer.action = action;
 	buffer.entered = run->frame.ordinal;
 	buffer.facts = run->facts;

@@ -19,6 +19,8 @@ type BlockOptions struct {
 	StatusBefore610 bool
 	// NoApps leaves the spans of applications away.
 	NoApps bool
+	// SampleThreshold is that of the requests' randomness; 0: they were not sampled.
+	SampleThreshold uint64
 }
 
 // blockIDs separates the ids of requests from those of journeys, which count
@@ -34,6 +36,7 @@ type RequestBuilder struct {
 	apps
 	clock  Clock
 	raw    bool
+	sample uint64 // BlockOptions.SampleThreshold
 	ids    ids
 	names  blockNameCache
 	trace  Trace
@@ -46,7 +49,10 @@ type RequestBuilder struct {
 
 // NewRequestBuilder makes a RequestBuilder. Names and Clock must be set.
 func NewRequestBuilder(o BlockOptions) *RequestBuilder {
-	return &RequestBuilder{clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newBlockNameCache(o), apps: newApps(o.NoApps)}
+	return &RequestBuilder{
+		clock: o.Clock, raw: o.RawAddresses, sample: o.SampleThreshold, ids: newIDs(o.Seed), names: newBlockNameCache(o),
+		apps: newApps(o.NoApps),
+	}
 }
 
 // Build makes the trace of a request, or bio, and of all that it caused: pure
@@ -60,6 +66,7 @@ func (b *RequestBuilder) Build(r *blockio.Request) *Trace {
 		Block: true, First: -1, Last: -1, DropSpan: -1,
 		EnterMonoNs: start, ExitMonoNs: end, OffsetNs: b.clock.OffsetNs(start),
 		End: blockEnd(r), Unfinished: r.Unfinished, Incomplete: blockIncomplete(r),
+		Sampling: samplingOfBlock(b.sample, &r.Block),
 	}
 	b.attrs, b.events, b.blocks = b.attrs[:0], b.events[:0], b.blocks[:0]
 	t.ID, b.base = b.ids.trace(r.ID ^ blockIDs)

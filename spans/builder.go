@@ -26,6 +26,8 @@ type Options struct {
 	SkbFields []event.SkbField
 	// NoApps leaves the spans of applications away.
 	NoApps bool
+	// SampleThreshold is that of the packets' randomness; 0: they were not sampled.
+	SampleThreshold uint64
 }
 
 // Return says how to read the return register of a function.
@@ -79,6 +81,7 @@ type Builder struct {
 	extras extras
 	lines  []string // of a stack
 	links  []Link   // the root's
+	sample uint64   // Options.SampleThreshold
 	apps
 	splitter
 }
@@ -97,6 +100,7 @@ func NewBuilder(o Options) *Builder {
 	return &Builder{
 		clock: o.Clock, raw: o.RawAddresses, ids: newIDs(o.Seed), names: newNameCache(o),
 		owners: newOwnerNameCache(o), extras: extras{fields: o.SkbFields}, apps: newApps(o.NoApps),
+		sample: o.SampleThreshold,
 	}
 }
 
@@ -127,6 +131,7 @@ func (b *Builder) build(p *part) *Trace {
 	t.OffsetNs = b.clock.OffsetNs(t.EnterMonoNs)
 	id, base := b.ids.part(j.ID, p.number)
 	t.ID = id
+	t.Sampling = samplingOf(b.sample, j.Facts)
 	t.Links = append(t.Links, j.Links...)
 	b.packet(j)
 	b.extras.take(j)

@@ -75,7 +75,7 @@ func (a *Summaries) copyBelow(s *summary, app *appSpan, t *Trace) {
 	c := &a.copied
 	*c = *t
 	a.spans = append(a.spans[:0], t.Spans...)
-	c.ID, c.Spans, c.Copy = s.TraceID, a.spans, true
+	c.ID, c.Spans, c.Copy, c.Sampling = s.TraceID, a.spans, true, Sampling{}
 	for i := range c.Spans {
 		p := &c.Spans[i]
 		p.ID, p.Parent = a.ids.copied(p.ID), a.ids.copied(p.Parent)

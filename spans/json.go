@@ -82,6 +82,9 @@ func (e *jsonEnvelope) appendSpan(dst []byte, t *Trace, s *Span, memo *attrMemo)
 		dst = append(dst, `","parentSpanId":"`...)
 		dst = appendHexBytes(dst, s.Parent[:])
 	}
+	if t.Sampling != (Sampling{}) {
+		dst = t.Sampling.AppendTraceState(append(dst, `","traceState":"`...))
+	}
 	dst = append(dst, `","flags":257,"name":`...) // spanFlags
 	dst = appendJSONString(dst, s.Name)
 	dst = append(dst, `,"kind":1,"startTimeUnixNano":"`...)

@@ -22,6 +22,7 @@ const (
 
 	tagSpanTraceID    = 1<<3 | 2
 	tagSpanSpanID     = 2<<3 | 2
+	tagSpanTraceState = 3<<3 | 2
 	tagSpanParentID   = 4<<3 | 2
 	tagSpanName       = 5<<3 | 2
 	tagSpanKind       = 6 << 3
@@ -79,6 +80,7 @@ func AppendOTLPSpan(dst []byte, t *Trace, index int) []byte {
 	dst = append(dst, t.ID[:]...)
 	dst = append(dst, tagSpanSpanID, 8)
 	dst = append(dst, s.ID[:]...)
+	dst = appendTraceState(dst, t)
 	if s.Parent != ([8]byte{}) {
 		dst = append(dst, tagSpanParentID, 8)
 		dst = append(dst, s.Parent[:]...)
@@ -101,6 +103,18 @@ func AppendOTLPSpan(dst []byte, t *Trace, index int) []byte {
 	dst = append(dst, tagSpanFlags&0x7f|0x80, tagSpanFlags>>7)
 	dst = binary.LittleEndian.AppendUint32(dst, spanFlags)
 	return setLength(dst, at)
+}
+
+// appendTraceState leaves the field out where no sampler decided.
+func appendTraceState(dst []byte, t *Trace) []byte {
+	if t.Sampling == (Sampling{}) {
+		return dst
+	}
+	dst = append(dst, tagSpanTraceState, 0)
+	at := len(dst)
+	dst = t.Sampling.AppendTraceState(dst)
+	dst[at-1] = byte(len(dst) - at) // below 128
+	return dst
 }
 
 func appendStatus(dst []byte, s *Span) []byte {

@@ -109,6 +109,9 @@ func sdkSpan(tr *Trace, s *Span) tracetest.SpanStub {
 		StartTime: time.Unix(0, int64(s.StartUnixNs)), EndTime: time.Unix(0, int64(s.EndUnixNs)),
 		Attributes: sdkAttrs(tr, s.Attrs),
 	}
+	if state, err := trace.ParseTraceState(string(tr.Sampling.AppendTraceState(nil))); err == nil { // what is wrong with ours is missing then
+		stub.SpanContext = stub.SpanContext.WithTraceState(state)
+	}
 	if s.Parent != ([8]byte{}) {
 		stub.Parent = ctx(tr.ID, s.Parent)
 	}
@@ -176,6 +179,12 @@ func everyScenario(t *testing.T, f func(t *testing.T, tr *Trace)) {
 		t.Run("block "+name, func(t *testing.T) { f(t, testRequestBuilder().Build(r)) })
 	}
 	t.Run("odd values", func(t *testing.T) { f(t, oddTrace(rand.New(rand.NewPCG(3, 4)))) })
+	t.Run("sampled", func(t *testing.T) {
+		k := newFakeKernel()
+		tr := testBuilder(k).Build(&pingVeth(k).Journey)
+		tr.Sampling = Sampling{0xfd70a3d70a3d71, 0xfe00000000000f}
+		f(t, tr)
+	})
 }
 
 // oddTrace has values at the limits of their encoding, events and links.

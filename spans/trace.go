@@ -103,6 +103,9 @@ type Trace struct {
 	Incomplete   bool // frames are missing or times were made up
 	Shed         bool // functions were shed meanwhile: their frames may be missing, too
 	Correlated   bool // the root names a span of an application that is sampled
+	// Sampling is the zero value of a Copy and a Summary, too: another sampler decided
+	// on the trace that they are a part of.
+	Sampling Sampling
 	// CorrelatedByWire says that only what came over a network names such spans.
 	CorrelatedByWire bool
 	// Copy marks what Summaries make of another Trace: ID is the application's trace,

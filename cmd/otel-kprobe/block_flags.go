@@ -24,6 +24,7 @@ type blockFlags struct {
 	pid        int
 	cgroup     string
 	minLatency time.Duration
+	sample     string
 
 	histogramOnly bool
 	by            string
@@ -37,6 +38,7 @@ func (f *blockFlags) register(flags *pflag.FlagSet) {
 	flags.IntVar(&f.pid, "pid", 0, "follow only what this process (`PID`) submits")
 	flags.StringVar(&f.cgroup, "cgroup", "", "follow only what this cgroup (a `PATH` below /sys/fs/cgroup) and those below it submit")
 	flags.DurationVar(&f.minLatency, "min-latency", 0, "export only requests that took at least this long; the histogram counts all")
+	registerSample(flags, &f.sample, "requests, each with those that it causes; the histogram counts all")
 	flags.BoolVar(&f.histogramOnly, "histogram-only", false, "count latencies in the kernel and export no requests: cheapest")
 	flags.StringVar(&f.by, "by", "", "a histogram for each device, op, cgroup or process")
 	flags.DurationVar(&f.interval, "interval", 0, "show the histogram each time this long has passed (default: at the end; with --histogram-only on a terminal each second)")
@@ -55,6 +57,7 @@ type blockSettings struct {
 	cgroupID    uint64
 	cgroupLevel int
 	minLatency  time.Duration
+	sample      uint64 // see parseSample
 
 	histogramOnly bool
 	by            blockio.By
@@ -72,7 +75,7 @@ func (f *blockFlags) settings(getenv func(string) string) (blockSettings, error)
 		interval:      f.interval,
 	}
 	for _, check := range []func(*blockSettings) error{
-		f.checkHistogram, f.checkDevices, f.checkSubmitter,
+		f.checkHistogram, f.checkDevices, f.checkSubmitter, f.checkSample,
 	} {
 		if err := check(&s); err != nil {
 			return s, err
@@ -139,6 +142,11 @@ func (f *blockFlags) checkSubmitter(s *blockSettings) (err error) {
 	return nil
 }
 
+func (f *blockFlags) checkSample(s *blockSettings) (err error) {
+	s.sample, err = parseSample(f.sample)
+	return err
+}
+
 // checkOnlyHistogram refuses what would do nothing with --histogram-only.
 func (f *blockFlags) checkOnlyHistogram(s *blockSettings) error {
 	if !f.histogramOnly {
@@ -153,6 +161,8 @@ func (f *blockFlags) checkOnlyHistogram(s *blockSettings) error {
 		return errors.New("read --histogram-only: it makes no traces, so --limit-traces would never be reached; use --duration")
 	case f.minLatency > 0:
 		return errors.New("read --histogram-only: it exports no requests, so --min-latency would choose none; leave it out")
+	case s.sample > 0:
+		return errors.New("read --histogram-only: it counts all requests, so --sample would choose none; leave it out")
 	case s.output.only.any():
 		return errors.New("read --histogram-only: it exports no requests, so --only would choose none; leave it out")
 	case f.output.set.Changed("correlate"):

@@ -89,7 +89,7 @@ func blockLoadOptions(s blockSettings, signatures kernel.BlockSignatures) bpf.Bl
 		Programs: probe.BlockPrograms(signatures, probe.BlockNeeds{Bios: bios, Loop: haveLoop(), OldKernel: old}),
 		Records:  records,
 		// What is not exported can be counted in the kernel only.
-		Histogram:    s.histogramOnly || s.minLatency > 0,
+		Histogram:    s.histogramOnly || s.minLatency > 0 || s.sample > 0,
 		By:           uint8(s.by),
 		Bios:         bios,
 		OldKernel:    old,
@@ -100,8 +100,11 @@ func blockLoadOptions(s blockSettings, signatures kernel.BlockSignatures) bpf.Bl
 		CgroupID:     s.cgroupID,
 		CgroupLevel:  s.cgroupLevel,
 		MinLatencyNs: uint64(s.minLatency),
-		OwnTGID:      uint32(os.Getpid()),
-		RingBytes:    s.run.ringBytes,
+
+		SampleThreshold: s.sample,
+
+		OwnTGID:   uint32(os.Getpid()),
+		RingBytes: s.run.ringBytes,
 	}
 }
 

@@ -94,6 +94,7 @@ func (r *blockRun) start(ctx context.Context) (err error) {
 	}
 	r.applications = newApplicationProbes(r.output.correlate, r.kernel.objects.Programs[bpf.ProgramApplicationStatement], r.logger)
 	r.applications.start(ctx)
+	r.sampleThreshold = r.settings.sample
 	names := newLiveBlockNames(r.kernel.names)
 	err = r.connect(r.kernel.objects.Ring(), func(recorder *recording.Writer) pipelineNames {
 		return pipelineNames{
@@ -345,6 +346,7 @@ func (r *blockRun) summary(inFlight int) export.Summary {
 	s.Requests = r.requests(inFlight)
 	s.RequestsSubmitted = counters.Submitted
 	s.InFlight = uint64(inFlight)
+	s.Unsampled = counters.Unsampled
 	s.Attached = uint64(r.kernel.attachment.Attached())
 	s.AttachNs = uint64(r.kernel.took)
 	s.Histograms = export.NewHistogramSummaries(r.latencies.named(r.latencies.whole))

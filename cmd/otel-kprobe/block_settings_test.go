@@ -30,6 +30,7 @@ func TestBlockSettings(t *testing.T) {
 		{"defaults", nil, func(*blockSettings) {}},
 		{"operations", []string{"--op", "read,write", "--op", "discard"}, func(s *blockSettings) { s.operations = []string{"read", "write", "discard"} }},
 		{"process", []string{"--pid", self}, func(s *blockSettings) { s.pid = uint32(os.Getpid()) }},
+		{"sample", []string{"--sample", "1/4"}, func(s *blockSettings) { s.sample = 3 << 54 }},
 		{"latency", []string{"--min-latency", "10ms"}, func(s *blockSettings) { s.minLatency = 10 * time.Millisecond }},
 		{
 			"histogram",
@@ -97,6 +98,11 @@ func TestBlockBadInput(t *testing.T) {
 			"histogram of slow ones",
 			[]string{"--histogram-only", "--min-latency", "1s"},
 			"read --histogram-only: it exports no requests, so --min-latency would choose none; leave it out",
+		},
+		{
+			"histogram of some requests",
+			[]string{"--histogram-only", "--sample", "1/2"},
+			"read --histogram-only: it counts all requests, so --sample would choose none; leave it out",
 		},
 		{
 			"histogram of failures",

@@ -168,7 +168,7 @@ func loadObjects(o bpf.Options, s packetsSettings, types func() (kernelTypes, er
 	o.RingBytes, o.CPUs = s.run.ringBytes, cpus
 	o.NetNS, o.Mark, o.MarkMask, o.Interface = s.netns, s.mark.Value, s.mark.Mask, s.ifname
 	o.Owner, o.Tunnel = s.owner, s.tunnel != nil
-	o.Sheds = s.maxEvents > 0
+	o.Sheds, o.SampleThreshold = s.maxEvents > 0, s.sample
 	o.EntryOnly, o.Callees = s.entryOnly, s.nonSkb.pattern != nil
 	o.TraceTC, o.TraceXDP = s.programs.tc, s.programs.xdp
 	if o.Correlate {

@@ -29,6 +29,7 @@ type packetsFlags struct {
 	process   string
 	cgroup    string
 	tunnel    string
+	sample    string
 	backend   string
 	entryOnly bool
 	noPayload bool
@@ -49,6 +50,7 @@ func (f *packetsFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.process, "filter-process", "", "follow only packets of the sockets that this process uses: a `PID`, or a name as in /proc/PID/comm")
 	flags.StringVar(&f.cgroup, "filter-cgroup", "", "follow only packets of sockets of this cgroup (version 2) and those below it: a `PATH`, or an id")
 	flags.StringVar(&f.tunnel, "filter-tunnel", "", "follow only packets in a tunnel (vxlan, geneve, ipip, gre) that carry what this pcap `EXPRESSION` matches")
+	registerSample(flags, &f.sample, "flows, each connection as a whole and the same ones on every host")
 	flags.StringVar(&f.backend, "backend", "auto", "how to attach: auto, session, multi or kprobe; 'otel-kprobe check' says which this kernel has")
 	flags.BoolVar(&f.entryOnly, "entry-only", false, "do not probe returns: cheaper, but without durations and return values")
 	registerNoPayload(flags, &f.noPayload)
@@ -75,6 +77,7 @@ type packetsSettings struct {
 	mark      filter.Mark
 	tunnel    *filter.Program // nil: not asked for
 	owner     bpf.OwnerFilter
+	sample    uint64 // see parseSample
 	backend   string // "auto" or the name of a probe.Backend
 	entryOnly bool
 	maxEvents uint64 // a second; 0: no limit
@@ -156,6 +159,9 @@ func (f *packetsFlags) checkFilters(s *packetsSettings) (err error) {
 		if s.mark, err = filter.ParseMark(f.mark); err != nil {
 			return fmt.Errorf("read --filter-mark: %w", err)
 		}
+	}
+	if s.sample, err = parseSample(f.sample); err != nil {
+		return err
 	}
 	if len(f.ifname) >= unix.IFNAMSIZ {
 		return fmt.Errorf("read --filter-ifname: %q is longer than the %d bytes that a name can have", f.ifname, unix.IFNAMSIZ-1)

@@ -70,7 +70,7 @@ func (r *packetsRun) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.skbFields = r.kernel.skbFields
+	r.skbFields, r.sampleThreshold = r.kernel.skbFields, r.settings.sample
 	r.own.excludeIn(r.kernel.objects)
 	if r.programs, err = tracePrograms(r.settings.programs, r.kernel.objects, r.kernel.options, r.logger); err != nil {
 		return err

@@ -75,6 +75,7 @@ type pipelineNames struct {
 type pipelineOptions struct {
 	pipelineNames
 	clock        spans.Clock
+	sample       uint64 // threshold of what the kernel side sampled, see parseSample
 	seed         [16]byte
 	rawAddresses bool
 	describe     bool
@@ -97,6 +98,8 @@ func newPipeline(o pipelineOptions) *pipeline {
 			Describe:     o.describe,
 			SkbFields:    o.skbFields,
 			NoApps:       o.correlate == correlateOff,
+
+			SampleThreshold: o.sample,
 		}),
 		requests: spans.NewRequestBuilder(spans.BlockOptions{
 			Names:           o.blockNames,
@@ -104,6 +107,7 @@ func newPipeline(o pipelineOptions) *pipeline {
 			Seed:            o.seed,
 			RawAddresses:    o.rawAddresses,
 			StatusBefore610: o.statusBefore610,
+			SampleThreshold: o.sample,
 			NoApps:          o.correlate == correlateOff,
 		}),
 		exporters: o.exporters,

@@ -5,17 +5,16 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/otel-kprobe/otel-kprobe/internal/event"
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
 	"github.com/otel-kprobe/otel-kprobe/internal/recording"
 )
 
 // newRecorder begins the recording of a run in file. Without a file it gives nil.
-func newRecorder(file *os.File, h host, clock *kernel.Clock, seed [16]byte, fields []event.SkbField) (*recording.Writer, error) {
+func newRecorder(file *os.File, h host, clock *kernel.Clock, seed [16]byte, reported reported) (*recording.Writer, error) {
 	if file == nil {
 		return nil, nil
 	}
-	writer, err := recording.NewWriter(file, recordingHeader(h, clock, seed, fields))
+	writer, err := recording.NewWriter(file, recordingHeader(h, clock, seed, reported))
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +25,7 @@ func newRecorder(file *os.File, h host, clock *kernel.Clock, seed [16]byte, fiel
 }
 
 // recordingHeader says where and how a run is made.
-func recordingHeader(h host, clock *kernel.Clock, seed [16]byte, fields []event.SkbField) recording.Header {
+func recordingHeader(h host, clock *kernel.Clock, seed [16]byte, reported reported) recording.Header {
 	now := clock.MonoNs()
 	return recording.Header{
 		KernelRelease:  h.release,
@@ -40,7 +39,9 @@ func recordingHeader(h host, clock *kernel.Clock, seed [16]byte, fields []event.
 		Seed:           seed,
 		Tracker:        trackerOptions(),
 		Block:          blockOptions(),
-		SkbFields:      fields,
+		SkbFields:      reported.skbFields,
+
+		SampleThreshold: reported.sampleThreshold,
 	}
 }
 

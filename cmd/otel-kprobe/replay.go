@@ -107,6 +107,7 @@ func (r *replay) run(ctx context.Context) (err error) {
 			skbFields:       header.SkbFields,
 		},
 		clock:        reader.Names(),
+		sample:       header.SampleThreshold,
 		seed:         seed,
 		rawAddresses: r.output.rawAddresses,
 		describe:     r.output.describe,

@@ -98,6 +98,7 @@ func TestServiceConfigErrors(t *testing.T) {
 		{"key", "packets: {filtr: x}", `:1:11: unknown key "filtr": section packets has enabled,`},
 		{"function", "packets:\n  filter_func: '['\n", ":2:16: read filter_func: "},
 		{"mark", "packets: {filter_mark: zz}", ":1:24: read filter_mark: "},
+		{"sample", "block: {sample: 1/0}", `:1:17: read sample: "1/0" is neither 1/N nor a ratio`},
 		{"ring", "packets: {ring_size: 3}", ":1:22: read ring_size: 3 is not a power of two"},
 		{"only of block", "block: {only: [drops]}", ":1:15: read only: block requests are not dropped"},
 		{"device", "block: {device: [there-is-none]}", `:1:17: read device: find block device "there-is-none"`},

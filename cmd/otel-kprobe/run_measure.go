@@ -96,6 +96,7 @@ func kprobeMetrics() []ownMetric {
 		{"otel_kprobe.records", "{record}", "Frames, or requests and bios, that came from the kernel.", false, perSection(func(s *export.Summary) uint64 { return s.Frames + s.Requests })},
 		{"otel_kprobe.traces", "{trace}", "Traces that were given to the exporters.", false, perSection(func(s *export.Summary) uint64 { return s.Traces })},
 		{"otel_kprobe.traces.passed_over", "{trace}", "Traces that `only` does not want; no loss.", false, perSection(func(s *export.Summary) uint64 { return s.PassedOver })},
+		{"otel_kprobe.unsampled", "{event}", "Packets, or requests and bios, that `sample` left out; no loss.", false, perSection(func(s *export.Summary) uint64 { return s.Unsampled })},
 		{"otel_kprobe.unfinished", "{trace}", "Packets and requests whose end was not seen.", false, perSection(func(s *export.Summary) uint64 {
 			return s.Tracker.Unfinished + s.BlockTracker.Unfinished
 		})},

@@ -28,7 +28,7 @@ func someMeasurements() measurements {
 	return measurements{
 		sections: map[string]export.Summary{
 			sectionPackets: {
-				Attached: 1, Frames: 2, Traces: 3, PassedOver: 4, KernelLost: map[string]uint64{"left_out": 5, "ring_full_frames": 0},
+				Attached: 1, Frames: 2, Traces: 3, PassedOver: 4, Unsampled: 39, KernelLost: map[string]uint64{"left_out": 5, "ring_full_frames": 0},
 				Tracker:       export.TrackerSummary{Open: 6, Evicted: 7, Late: 8, LeftOut: 9, Unfinished: 10, LostFrames: 11, LostStarts: 12, LostEnds: 13},
 				FunctionsShed: 33, FramesShed: 34, CPUExceeded: 35, LossExceeded: 36,
 			},

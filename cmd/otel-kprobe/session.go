@@ -23,6 +23,13 @@ import (
 // flushTimeout bounds how long the exporters may take at the end.
 const flushTimeout = 15 * time.Second
 
+// reported says what the kernel side was asked to report, without which its records
+// can't be understood.
+type reported struct {
+	skbFields       []event.SkbField // members of skbs; nil: none
+	sampleThreshold uint64           // see parseSample
+}
+
 // session is what every tracing run has: its files, its exporters, the clock,
 // and what reads the ring. Its members are set in this order, and those that
 // are set are released by abort or finish.
@@ -37,7 +44,7 @@ type session struct {
 	host        host
 	instance    string // service.instance.id
 	seed        [16]byte
-	skbFields   []event.SkbField // what is reported of skbs; set before connect, nil for nothing
+	reported    // set before connect
 	claims      claims
 	recordFile  *os.File // nil without --record
 	summaryFile *os.File // nil without --summary-file
@@ -98,7 +105,7 @@ func (s *session) connect(ring *ebpf.Map, names func(*recording.Writer) pipeline
 	if s.clock, err = kernel.NewClock(); err != nil {
 		return err
 	}
-	recorder, err := newRecorder(s.recordFile, s.host, s.clock, s.seed, s.skbFields)
+	recorder, err := newRecorder(s.recordFile, s.host, s.clock, s.seed, s.reported)
 	if err != nil {
 		return err
 	}
@@ -108,6 +115,7 @@ func (s *session) connect(ring *ebpf.Map, names func(*recording.Writer) pipeline
 	s.pipeline = newPipeline(pipelineOptions{
 		pipelineNames: names(recorder),
 		clock:         s.clock,
+		sample:        s.sampleThreshold,
 		seed:          s.seed,
 		rawAddresses:  s.output.rawAddresses,
 		describe:      s.output.describe,

@@ -202,6 +202,7 @@ func TestPacketsSettings(t *testing.T) {
 		{"process by name", []string{"--filter-process", "curl"}, func(s *packetsSettings) { s.owner.Comm = "curl" }},
 		{"process by number", []string{"--filter-process", self}, func(s *packetsSettings) { s.owner.TGID = uint32(os.Getpid()) }},
 		{"backend", []string{"--backend", "kprobe"}, func(s *packetsSettings) { s.backend = "kprobe" }},
+		{"sample", []string{"--sample", "0.01"}, func(s *packetsSettings) { s.sample = 0xfd70a3d70a3d71 }},
 		{"no payload", []string{"--no-payload"}, func(s *packetsSettings) { s.noPayload = true }},
 		{"entry only", []string{"--entry-only"}, func(s *packetsSettings) { s.entryOnly = true }},
 		{

@@ -47,6 +47,7 @@ func (r *packetsRun) counted(missed uint64) export.Summary {
 	s.Backend = string(r.kernel.backend)
 	s.AttachNs = uint64(r.kernel.took)
 	s.Submitted = counters.SubmittedFrames
+	s.Unsampled = counters.Unsampled
 	s.KernelLost = r.kernelLost(counters, missed)
 	if err := r.shedding.summarize(&s); err != nil {
 		r.logger.Warn("the summary lacks the frames that were not recorded", "error", err)

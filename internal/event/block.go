@@ -73,6 +73,20 @@ const blockOperationBits = 8
 // Op is the number of the operation: enum req_op of the kernel that reported it.
 func (b *Block) Op() uint8 { return uint8(b.Operation & (1<<blockOperationBits - 1)) }
 
+// Randomness is what decides whether a request or bio without a Parent is sampled: 56
+// bits of a hash of its ID and StartMonoNs, the same as in bpf/block_sample.h.
+func (b *Block) Randomness() uint64 {
+	return mix(mix(b.ID)^b.StartMonoNs()) >> 8
+}
+
+// mix is the finalizer of SplitMix64 (https://prng.di.unimi.it/splitmix64.c), as in
+// bpf/mix.h.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
 // StartMonoNs is where the span of the request begins: the issue, and the
 // submission where there was none.
 func (b *Block) StartMonoNs() uint64 {

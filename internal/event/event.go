@@ -141,6 +141,8 @@ const (
 	// packet's first function: packets were left out shortly before, because
 	// the reader was behind.
 	FactsLate FactsFlags = 1 << 4
+	// FactsSampled says that packets were sampled: Randomness may be set.
+	FactsSampled FactsFlags = 1 << 5
 )
 
 // Facts is what is known of an skb and changes rarely. It is sent when a
@@ -179,6 +181,7 @@ type Facts struct {
 	Destination     [16]byte
 	Interface       [16]byte // name of skb->dev, NUL-terminated
 	Comm            [16]byte // of the thread that was current, NUL-terminated
+	Randomness      uint64   // of the packet's flow, 56 bits; 0 unknown
 }
 
 // Clone says that an skb now belongs to a journey because it was made from one

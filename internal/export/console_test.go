@@ -116,7 +116,7 @@ func TestJSONLinesAreJSON(t *testing.T) {
 
 // Attributes, events and links of every type; the builder makes few of them.
 func TestJSONOfEverything(t *testing.T) {
-	trace := &spans.Trace{ID: [16]byte{1}, DropSpan: -1}
+	trace := &spans.Trace{ID: [16]byte{1}, DropSpan: -1, Sampling: spans.Sampling{Threshold: 3 << 54, Randomness: 0xd0000000000001}}
 	trace.Spans = []spans.Span{{
 		ID: [8]byte{2}, ParentIndex: -1, Name: "a\"\x01\x7f\xff\u2028é",
 		Attrs: []spans.Attr{
@@ -138,7 +138,7 @@ func TestJSONOfEverything(t *testing.T) {
 	}
 	const zeros = "00000000000000"
 	if err := json.Unmarshal([]byte(`{
-		"trace_id": "01`+zeros+zeros+`00", "span_id": "02`+zeros+`", "name": "a\"\u0001\u007f\ufffd\u2028é", "depth": 0,
+		"trace_id": "01`+zeros+zeros+`00", "span_id": "02`+zeros+`", "trace_state": "ot=th:c;rv:d0000000000001", "name": "a\"\u0001\u007f\ufffd\u2028é", "depth": 0,
 		"start_unix_ns": 0, "end_unix_ns": 0, "enter_mono_ns": 0, "duration_ns": 0, "offset_ns": 0,
 		"error": true, "message": "why",
 		"attributes": {
@@ -373,7 +373,9 @@ func TestSummary(t *testing.T) {
 	correlated := testSummary()
 	correlated.PassedOver, correlated.WirePassedOver, correlated.FramesPassedOver = 9, 4, 70
 	correlated.Summed, correlated.Copied, correlated.SummariesLeftOut, correlated.CopiesLeftOut = 5, 120, 7, 8
-	for _, s := range []*Summary{testSummary(), {}, correlated} {
+	sampled := testSummary()
+	sampled.Unsampled = 2700
+	for _, s := range []*Summary{testSummary(), {}, correlated, sampled} {
 		if err := s.WriteJSON(&out); err != nil {
 			t.Fatal(err)
 		}

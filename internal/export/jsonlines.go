@@ -13,6 +13,7 @@ import (
 //
 //	trace_id, span_id    hexadecimal
 //	parent_span_id*      hexadecimal; the root has none; of a summary the application's span
+//	trace_state*         with --sample: "ot=th:c;rv:89abcdef012345"
 //	name                 of the function; of the root: "packet tx icmp", "block write"
 //	depth                0 for the root, 1 for the spans below it …
 //	start_unix_ns        CLOCK_REALTIME
@@ -39,6 +40,9 @@ func appendJSONSpan(dst []byte, t *spans.Trace, s *spans.Span) []byte {
 	dst = hex.AppendEncode(append(dst, `","span_id":"`...), s.ID[:])
 	if s.ParentIndex >= 0 || t.Summary {
 		dst = hex.AppendEncode(append(dst, `","parent_span_id":"`...), s.Parent[:])
+	}
+	if t.Sampling != (spans.Sampling{}) {
+		dst = t.Sampling.AppendTraceState(append(dst, `","trace_state":"`...))
 	}
 	dst = appendJSONString(append(dst, `","name":`...), s.Name)
 	dst = strconv.AppendInt(append(dst, `,"depth":`...), int64(s.Depth), 10)

@@ -23,6 +23,8 @@ type Summary struct {
 	Tracked    uint64 `json:"skbs_tracked"`     // skbs that were still followed at the end
 	Traces     uint64 `json:"traces"`
 	Spans      uint64 `json:"spans"`
+	// Unsampled counts packets, or requests and bios, that --sample left out; no loss.
+	Unsampled uint64 `json:"unsampled,omitempty"`
 	// PassedOver counts traces that --only did not want, FramesPassedOver their frames.
 	// WirePassedOver counts those among them that it would have wanted, had not too many
 	// others been correlated by their packets alone.
@@ -174,6 +176,9 @@ func (s *Summary) String() string {
 	}
 	fmt.Fprintf(&b, "%d traces", s.Traces)
 	b.WriteString(s.passedOver())
+	if s.Unsampled > 0 {
+		fmt.Fprintf(&b, ", %d %s not sampled", s.Unsampled, s.subject())
+	}
 	fmt.Fprintf(&b, ", %d spans", s.Spans)
 	if s.Copied > 0 {
 		fmt.Fprintf(&b, " (%d copies)", s.Copied)
@@ -215,6 +220,14 @@ func lossesText(losses []Count) string {
 		fmt.Fprintf(&b, "%s %d (%s)", sep, c.Value, c.Name)
 	}
 	return b.String()
+}
+
+// subject is what is sampled.
+func (s *Summary) subject() string {
+	if s.Block {
+		return "requests"
+	}
+	return "packets"
 }
 
 // passedOver tells of the traces that were.

@@ -17,6 +17,7 @@ func (s *Summary) Add(o *Summary) {
 		{&s.Tracked, o.Tracked},
 		{&s.Traces, o.Traces},
 		{&s.Spans, o.Spans},
+		{&s.Unsampled, o.Unsampled},
 		{&s.PassedOver, o.PassedOver},
 		{&s.WirePassedOver, o.WirePassedOver},
 		{&s.FramesPassedOver, o.FramesPassedOver},

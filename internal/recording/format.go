@@ -103,6 +103,8 @@ type Header struct {
 	// SkbFields says what the members of an skb are that the run reported, none
 	// in recordings of versions that reported none.
 	SkbFields []event.SkbField `json:"skb_fields,omitempty"`
+	// SampleThreshold is that of the run's --sample; 0: it left nothing out.
+	SampleThreshold uint64 `json:"sample_threshold,omitempty"`
 }
 
 // The ways in which a file is not a whole recording. An *Error wraps one.

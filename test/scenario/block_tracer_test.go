@@ -15,6 +15,7 @@ type blockSummary struct {
 	Requests   uint64            `json:"requests"`
 	Submitted  uint64            `json:"requests_submitted"`
 	InFlight   uint64            `json:"requests_in_flight"`
+	Unsampled  uint64            `json:"unsampled"`
 	Traces     uint64            `json:"traces"`
 	Spans      uint64            `json:"spans"`
 	Tracker    map[string]uint64 `json:"block_tracker"`

@@ -75,6 +75,7 @@ type summary struct {
 	Summaries uint64  `json:"summaries"`
 	Copied    uint64  `json:"copied_spans"`
 
+	Unsampled        uint64 `json:"unsampled"`
 	PassedOver       uint64 `json:"traces_passed_over"`
 	FramesPassedOver uint64 `json:"frames_passed_over"`
 	FramesHandedOver uint64 `json:"frames_handed_over"`

@@ -21,6 +21,7 @@ type span struct {
 	start, end uint64 // CLOCK_REALTIME, nanoseconds
 	failed     bool   // status Error
 	message    string // of the status
+	state      string // of the trace
 	attrs      map[string]any
 	children   []*span // in the file's order
 }
@@ -129,7 +130,7 @@ func newJourney(from ptrace.SpanSlice) (*journey, error) {
 			id: p.SpanID().String(), parent: p.ParentSpanID().String(), name: p.Name(),
 			start: uint64(p.StartTimestamp()), end: uint64(p.EndTimestamp()),
 			failed: p.Status().Code() == ptrace.StatusCodeError, message: p.Status().Message(),
-			attrs: p.Attributes().AsRaw(),
+			state: p.TraceState().AsRaw(), attrs: p.Attributes().AsRaw(),
 		}
 		switch {
 		case p.TraceID().String() != j.id:
