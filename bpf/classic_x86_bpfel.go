@@ -111,7 +111,7 @@ type classicCpuState struct {
 	RingFullFacts   uint64
 	RingFullEnds    uint64
 	RingFullExtras  uint64
-	ShedStarts      uint64
+	LeftOutStarts   uint64
 	Unsampled       uint64
 	TrackedFull     uint64
 	SlotsFull       uint64
@@ -348,7 +348,7 @@ type classicProbeSettings struct {
 	Netns            uint32
 	Mark             uint32
 	MarkMask         uint32
-	ShedBytes        uint32
+	CrowdedBytes     uint32
 	WakeupBytes      uint32
 	HasInterface     uint8
 	HasFuncIp        uint8
@@ -605,6 +605,7 @@ const (
 	classicVarFactsRecordType       = "facts_record_type"
 	classicVarFieldsRecordType      = "fields_record_type"
 	classicVarFrameRecordType       = "frame_record_type"
+	classicVarLeftOutMonoNs         = "left_out_mono_ns"
 	classicVarLinkRecordType        = "link_record_type"
 	classicVarLive                  = "live"
 	classicVarNoContext             = "no_context"
@@ -618,7 +619,6 @@ const (
 	classicVarRuleRecordType        = "rule_record_type"
 	classicVarSettings              = "settings"
 	classicVarShedCount             = "shed_count"
-	classicVarShedMonoNs            = "shed_mono_ns"
 	classicVarStackRecordType       = "stack_record_type"
 	classicVarStatementsLost        = "statements_lost"
 	classicVarTraceXdp              = "trace_xdp"
@@ -770,6 +770,7 @@ type classicVariableSpecs struct {
 	FactsRecordType     *ebpf.VariableSpec `ebpf:"facts_record_type"`
 	FieldsRecordType    *ebpf.VariableSpec `ebpf:"fields_record_type"`
 	FrameRecordType     *ebpf.VariableSpec `ebpf:"frame_record_type"`
+	LeftOutMonoNs       *ebpf.VariableSpec `ebpf:"left_out_mono_ns"`
 	LinkRecordType      *ebpf.VariableSpec `ebpf:"link_record_type"`
 	Live                *ebpf.VariableSpec `ebpf:"live"`
 	NoContext           *ebpf.VariableSpec `ebpf:"no_context"`
@@ -783,7 +784,6 @@ type classicVariableSpecs struct {
 	RuleRecordType      *ebpf.VariableSpec `ebpf:"rule_record_type"`
 	Settings            *ebpf.VariableSpec `ebpf:"settings"`
 	ShedCount           *ebpf.VariableSpec `ebpf:"shed_count"`
-	ShedMonoNs          *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 	StackRecordType     *ebpf.VariableSpec `ebpf:"stack_record_type"`
 	StatementsLost      *ebpf.VariableSpec `ebpf:"statements_lost"`
 	TraceXdp            *ebpf.VariableSpec `ebpf:"trace_xdp"`
@@ -884,6 +884,7 @@ type classicVariables struct {
 	FactsRecordType     *ebpf.Variable `ebpf:"facts_record_type"`
 	FieldsRecordType    *ebpf.Variable `ebpf:"fields_record_type"`
 	FrameRecordType     *ebpf.Variable `ebpf:"frame_record_type"`
+	LeftOutMonoNs       *ebpf.Variable `ebpf:"left_out_mono_ns"`
 	LinkRecordType      *ebpf.Variable `ebpf:"link_record_type"`
 	Live                *ebpf.Variable `ebpf:"live"`
 	NoContext           *ebpf.Variable `ebpf:"no_context"`
@@ -897,7 +898,6 @@ type classicVariables struct {
 	RuleRecordType      *ebpf.Variable `ebpf:"rule_record_type"`
 	Settings            *ebpf.Variable `ebpf:"settings"`
 	ShedCount           *ebpf.Variable `ebpf:"shed_count"`
-	ShedMonoNs          *ebpf.Variable `ebpf:"shed_mono_ns"`
 	StackRecordType     *ebpf.Variable `ebpf:"stack_record_type"`
 	StatementsLost      *ebpf.Variable `ebpf:"statements_lost"`
 	TraceXdp            *ebpf.Variable `ebpf:"trace_xdp"`

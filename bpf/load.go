@@ -19,9 +19,9 @@ const slotsPerCPU = 1024
 // wakes the reader; otherwise the reader looks by itself.
 const wakeupShare = 4
 
-// shedShare is the part of the ring that, once unread, keeps journeys from
+// crowdedShare is the part of the ring that, once unread, keeps journeys from
 // beginning; the rest is for the journeys that are under way.
-const shedShare = 2
+const crowdedShare = 2
 
 // Kind selects one of the two objects.
 type Kind int
@@ -233,7 +233,7 @@ func applySettings(spec *ebpf.CollectionSpec, o Options) error {
 		Netns:        o.NetNS,
 		Mark:         o.Mark & o.MarkMask,
 		MarkMask:     o.MarkMask,
-		ShedBytes:    uint32(o.RingBytes / shedShare),
+		CrowdedBytes: uint32(o.RingBytes / crowdedShare),
 		WakeupBytes:  uint32(o.RingBytes / wakeupShare),
 		HasInterface: flag(o.Interface != ""),
 		HasFuncIp:    flag(o.HasFuncIP),

@@ -180,7 +180,7 @@ func TestApplySettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := classicProbeSettings{
-		Netns: 7, Mark: 0xab00, MarkMask: 0xff00, WakeupBytes: 1 << 18, ShedBytes: 1 << 19, HasInterface: 1, HasFuncIp: 1,
+		Netns: 7, Mark: 0xab00, MarkMask: 0xff00, WakeupBytes: 1 << 18, CrowdedBytes: 1 << 19, HasInterface: 1, HasFuncIp: 1,
 		HasReason: 1, EntryOnly: 1, SkBuffId: 1, RawBytesId: 2, HasRules: 1, XtPrivFirst: 1,
 	}
 	copy(want.Interface[:], "a-name-of-15-by")

@@ -12,7 +12,7 @@
 s64 live = 0;
 
 /* CLOCK_MONOTONIC of the last journey that was not begun for want of room. */
-u64 shed_mono_ns = 0;
+u64 left_out_mono_ns = 0;
 
 /* Constant once loaded: functions may be shed. */
 const volatile u8 can_shed = 0;
@@ -79,7 +79,7 @@ struct cpu_state {
 	u64 ring_full_facts;
 	u64 ring_full_ends;
 	u64 ring_full_extras;
-	u64 shed_starts;
+	u64 left_out_starts;
 	u64 unsampled; /* packets that were left out for their randomness */
 	u64 tracked_full;
 	u64 slots_full;
@@ -148,7 +148,7 @@ static __always_inline u64 record_flag(struct cpu_state *cpu)
  */
 static __always_inline int reader_is_behind(void)
 {
-	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= settings.shed_bytes;
+	return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= settings.crowded_bytes;
 }
 
 #endif

@@ -97,6 +97,7 @@ const (
 	sessionVarExtras                = "extras"
 	sessionVarFunctionModeType      = "function_mode_type"
 	sessionVarKinType               = "kin_type"
+	sessionVarLeftOutMonoNs         = "left_out_mono_ns"
 	sessionVarLive                  = "live"
 	sessionVarModes                 = "modes"
 	sessionVarModesDisplacements    = "modes_displacements"
@@ -108,7 +109,6 @@ const (
 	sessionVarOwnerSettings         = "owner_settings"
 	sessionVarSettings              = "settings"
 	sessionVarShedCount             = "shed_count"
-	sessionVarShedMonoNs            = "shed_mono_ns"
 	sessionVarStatementsLost        = "statements_lost"
 	sessionVarTraceXdp              = "trace_xdp"
 	sessionVarTracedFunc            = "traced_func"
@@ -223,6 +223,7 @@ type sessionVariableSpecs struct {
 	Extras             *ebpf.VariableSpec `ebpf:"extras"`
 	FunctionModeType   *ebpf.VariableSpec `ebpf:"function_mode_type"`
 	KinType            *ebpf.VariableSpec `ebpf:"kin_type"`
+	LeftOutMonoNs      *ebpf.VariableSpec `ebpf:"left_out_mono_ns"`
 	Live               *ebpf.VariableSpec `ebpf:"live"`
 	Modes              *ebpf.VariableSpec `ebpf:"modes"`
 	ModesDisplacements *ebpf.VariableSpec `ebpf:"modes_displacements"`
@@ -234,7 +235,6 @@ type sessionVariableSpecs struct {
 	OwnerSettings      *ebpf.VariableSpec `ebpf:"owner_settings"`
 	Settings           *ebpf.VariableSpec `ebpf:"settings"`
 	ShedCount          *ebpf.VariableSpec `ebpf:"shed_count"`
-	ShedMonoNs         *ebpf.VariableSpec `ebpf:"shed_mono_ns"`
 	StatementsLost     *ebpf.VariableSpec `ebpf:"statements_lost"`
 	TraceXdp           *ebpf.VariableSpec `ebpf:"trace_xdp"`
 	TracedFunc         *ebpf.VariableSpec `ebpf:"traced_func"`
@@ -324,6 +324,7 @@ type sessionVariables struct {
 	Extras             *ebpf.Variable `ebpf:"extras"`
 	FunctionModeType   *ebpf.Variable `ebpf:"function_mode_type"`
 	KinType            *ebpf.Variable `ebpf:"kin_type"`
+	LeftOutMonoNs      *ebpf.Variable `ebpf:"left_out_mono_ns"`
 	Live               *ebpf.Variable `ebpf:"live"`
 	Modes              *ebpf.Variable `ebpf:"modes"`
 	ModesDisplacements *ebpf.Variable `ebpf:"modes_displacements"`
@@ -335,7 +336,6 @@ type sessionVariables struct {
 	OwnerSettings      *ebpf.Variable `ebpf:"owner_settings"`
 	Settings           *ebpf.Variable `ebpf:"settings"`
 	ShedCount          *ebpf.Variable `ebpf:"shed_count"`
-	ShedMonoNs         *ebpf.Variable `ebpf:"shed_mono_ns"`
 	StatementsLost     *ebpf.Variable `ebpf:"statements_lost"`
 	TraceXdp           *ebpf.Variable `ebpf:"trace_xdp"`
 	TracedFunc         *ebpf.Variable `ebpf:"traced_func"`

@@ -10,7 +10,7 @@ struct probe_settings {
 	u32 netns;         /* 0: any; else the inode number of the network namespace */
 	u32 mark;          /* compared after mark_mask */
 	u32 mark_mask;     /* 0: any */
-	u32 shed_bytes;    /* begin no journey while this much of the ring is unread */
+	u32 crowded_bytes; /* begin no journey while this much of the ring is unread */
 	u32 wakeup_bytes;  /* wake the reader when this much of the ring is unread */
 	u8 has_interface;  /* compare interface */
 	u8 has_func_ip;    /* bpf_get_func_ip works for this program type (kprobe: 5.15+) */

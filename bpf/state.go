@@ -16,13 +16,13 @@ type Counters struct {
 	RingFullFacts   uint64 // facts and clones lost because the ring was full
 	RingFullEnds    uint64 // ends lost because the ring was full
 	RingFullExtras  uint64 // stacks, callers, fields and payloads lost because the ring was full
-	// ShedStarts counts the packets that were left out because half of the ring
+	// LeftOutStarts counts the packets that were left out because half of the ring
 	// was unread: once for each function that they passed meanwhile.
-	ShedStarts  uint64
-	Unsampled   uint64 // packets left out for the randomness of their flow
-	TrackedFull uint64 // skbs not followed because the map of tracked skbs was full
-	SlotsFull   uint64 // frames not followed to their return for want of a slot
-	ReturnsLost uint64 // frames whose return was never seen
+	LeftOutStarts uint64
+	Unsampled     uint64 // packets left out for the randomness of their flow
+	TrackedFull   uint64 // skbs not followed because the map of tracked skbs was full
+	SlotsFull     uint64 // frames not followed to their return for want of a slot
+	ReturnsLost   uint64 // frames whose return was never seen
 }
 
 // Counters reads the per-CPU counters.
@@ -38,7 +38,7 @@ func (o *Objects) Counters() (Counters, error) {
 		sum.RingFullFacts += s.RingFullFacts
 		sum.RingFullEnds += s.RingFullEnds
 		sum.RingFullExtras += s.RingFullExtras
-		sum.ShedStarts += s.ShedStarts
+		sum.LeftOutStarts += s.LeftOutStarts
 		sum.Unsampled += s.Unsampled
 		sum.TrackedFull += s.TrackedFull
 		sum.SlotsFull += s.SlotsFull
@@ -50,7 +50,7 @@ func (o *Objects) Counters() (Counters, error) {
 // Lost is how many events there would have been besides: those that found no room, and
 // those of packets that were left out, or could not be followed.
 func (c *Counters) Lost() uint64 {
-	return c.RingFullFrames + c.RingFullFacts + c.RingFullEnds + c.RingFullExtras + c.ShedStarts + c.TrackedFull + c.SlotsFull
+	return c.RingFullFrames + c.RingFullFacts + c.RingFullEnds + c.RingFullExtras + c.LeftOutStarts + c.TrackedFull + c.SlotsFull
 }
 
 // OpenSlots counts the frames that were entered and have not returned. Once all is

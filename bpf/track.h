@@ -19,7 +19,7 @@
 
 #define CPU_SHIFT 48
 /* A packet that was left out on its way may be begun later on it. */
-#define LATE_AFTER_SHED_NS 1000000000ULL
+#define LATE_AFTER_LEFT_OUT_NS 1000000000ULL
 #define PAGE_SIZE_BYTES 4096
 #define LOWEST_KERNEL_ADDRESS 0x8000000000000000ULL
 #define HIGHEST_POINTER (~0ULL - PAGE_SIZE_BYTES) /* above: ERR_PTR */
@@ -92,8 +92,8 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 		}
 	}
 	if (reader_is_behind()) {
-		cpu->shed_starts++;
-		shed_mono_ns = bpf_ktime_get_ns();
+		cpu->left_out_starts++;
+		left_out_mono_ns = bpf_ktime_get_ns();
 		return 0;
 	}
 	facts = reserve_facts(cpu);
@@ -121,7 +121,7 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 	facts->journey = state.journey;
 	facts->number = 1;
 	facts->flags |= FACTS_START;
-	if (facts->at_mono_ns - shed_mono_ns < LATE_AFTER_SHED_NS)
+	if (facts->at_mono_ns - left_out_mono_ns < LATE_AFTER_LEFT_OUT_NS)
 		facts->flags |= FACTS_LATE;
 	bpf_ringbuf_submit(facts, record_flag(cpu));
 	if (extras.payload_bytes)

@@ -127,7 +127,7 @@ static __noinline int send_buffer_facts(const struct buffer_view *view, struct o
 	facts->number = run->facts;
 	if (start) {
 		facts->flags |= FACTS_START;
-		if (facts->at_mono_ns - shed_mono_ns < LATE_AFTER_SHED_NS)
+		if (facts->at_mono_ns - left_out_mono_ns < LATE_AFTER_LEFT_OUT_NS)
 			facts->flags |= FACTS_LATE;
 	}
 	bpf_ringbuf_submit(facts, record_flag(cpu));
@@ -171,8 +171,8 @@ static __noinline int begin_buffer(u64 *ctx, const struct buffer_view *view)
 				return 0;
 		}
 		if (reader_is_behind()) {
-			cpu->shed_starts++;
-			shed_mono_ns = bpf_ktime_get_ns();
+			cpu->left_out_starts++;
+			left_out_mono_ns = bpf_ktime_get_ns();
 			return 0;
 		}
 		buffer.journey = new_journey(cpu) & ~((1ULL << CPU_SHIFT) - 1);

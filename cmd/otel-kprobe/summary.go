@@ -66,7 +66,7 @@ func (r *packetsRun) kernelLost(counters bpf.Counters, missed uint64) map[string
 		"ring_full_extras": counters.RingFullExtras,
 		"ring_full_frames": counters.RingFullFrames,
 		"ring_full_facts":  counters.RingFullFacts,
-		"left_out":         counters.ShedStarts,
+		"left_out":         counters.LeftOutStarts,
 		"ring_full_ends":   counters.RingFullEnds,
 		"tracked_full":     counters.TrackedFull,
 		"slots_full":       counters.SlotsFull,
