@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+const (
+	// widthPx is the width of all pictures.
+	widthPx = 1400
+	// nameColumn is the part of the width that the names of spans get.
+	nameColumn = "0.4"
+	// settle is how long the page may take to draw what it has.
+	settle = time.Second
+)
+
+// browser is a running headless Chromium.
+type browser struct {
+	ctx  context.Context
+	stop func()
+}
+
+// startBrowser starts the Chromium that is on PATH. Whoever started it stops it.
+func startBrowser(ctx context.Context) (*browser, error) {
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.WindowSize(widthPx, 900))
+	if os.Getuid() == 0 {
+		// Chromium refuses its sandbox to root, and loads nothing but Jaeger's page here.
+		options = append(options, chromedp.NoSandbox)
+	}
+	ctx, stopProcess := chromedp.NewExecAllocator(ctx, options...)
+	ctx, stopTab := chromedp.NewContext(ctx)
+	b := &browser{ctx: ctx, stop: func() { stopTab(); stopProcess() }}
+	if err := chromedp.Do(ctx); err != nil {
+		b.stop()
+		return nil, fmt.Errorf("start chromium: install Debian's package chromium: %w", err)
+	}
+	return b, nil
+}
+
+// take returns a picture of the trace at url, as PNG.
+func (b *browser) take(ctx context.Context, url string, s *scene) ([]byte, error) {
+	// Actions need the browser's context, and end with the caller's.
+	tab, cancel := context.WithCancel(b.ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	steps := []chromedp.Action[chromedp.Void]{
+		// The page draws only the rows that fit into the window.
+		chromedp.EmulateViewport(widthPx, s.heightPx),
+		chromedp.Navigate(url),
+		chromedp.Evaluate[chromedp.Void](`localStorage.setItem("spanNameColumnWidth", "` + nameColumn + `")`),
+		chromedp.Reload(),
+		chromedp.WaitVisible(chromedp.CSS(".span-row")),
+	}
+	if s.details != "" {
+		steps = append(steps, showDetails(s.details))
+	}
+	if err := chromedp.Do(tab, append(steps, chromedp.Sleep(settle))...); err != nil {
+		return nil, fmt.Errorf("look at %s: %w", url, err)
+	}
+	picture, err := capture(tab, s.heightPx)
+	if err != nil {
+		return nil, fmt.Errorf("take a picture of %s: %w", url, err)
+	}
+	return picture, nil
+}
+
+// showDetails opens the details of the first span of that name, and its attributes.
+func showDetails(name string) chromedp.Action[chromedp.Void] {
+	row := `//div[contains(@class, "span-row")][.//small[text()="` + name + `"]]//*[contains(@class, "span-view")]`
+	return chromedp.Steps(
+		chromedp.Click("("+row+")[1]"),
+		chromedp.Click(chromedp.CSS(".detail-row .AccordianKeyValues--header")),
+		// Else the tooltip of what the mouse is on lies over the picture.
+		chromedp.MouseEvent("mouseMoved", 0, 0),
+	)
+}
+
+// capture takes a picture of the page down to the last row, heightPx at most.
+func capture(tab context.Context, heightPx int64) ([]byte, error) {
+	const end = `Math.ceil(Math.max(...Array.from(document.querySelectorAll(".span-row, .detail-row"), e => e.getBoundingClientRect().bottom)))`
+	bottom, err := chromedp.Run(tab, chromedp.Evaluate[int64](end))
+	if err != nil {
+		return nil, err
+	}
+	if err := chromedp.Do(tab, chromedp.EmulateViewport(widthPx, min(bottom, heightPx)), chromedp.Sleep(settle)); err != nil {
+		return nil, err
+	}
+	return chromedp.Run(tab, chromedp.CaptureScreenshot())
+}
