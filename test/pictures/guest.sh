@@ -9,8 +9,9 @@ set -euo pipefail
 start() {
 	local scene=$1
 	shift
-	/share/otel-kprobe "$@" --exporter otlp,file --otlp="$JAEGER" --output "/out/$scene.jsonl" \
-		--ready-file "/tmp/$scene" --duration 120s &
+	# Jaeger takes no histograms.
+	OTEL_METRICS_EXPORTER=none /share/otel-kprobe "$@" --exporter otlp,file --otlp="$JAEGER" \
+		--output "/out/$scene.jsonl" --ready-file "/tmp/$scene" --duration 120s &
 	tracers+=($!)
 	await [ -e "/tmp/$scene" ]
 }
@@ -28,7 +29,7 @@ stop() {
 
 await() {
 	local tries
-	for ((tries = 0; tries < 600; tries++)); do
+	for ((tries = 0; tries < 3000; tries++)); do
 		! "$@" 2>/dev/null || return 0
 		sleep 0.1
 	done
@@ -58,6 +59,11 @@ network() {
 	ping -q -c 1 10.77.0.2 >/dev/null
 }
 
+# The functions that one expects on a packet's way from a socket to a firewall's rule.
+functions() {
+	echo 'ip_output|__dev_queue_xmit|veth_xmit|__netif_receive_skb|ip_rcv|ip_local_deliver|nf_hook_slow|nft_do_chain_inet'
+}
+
 # A file system on two mirrored halves of the scratch disk.
 storage() {
 	local half=$(($(blockdev --getsz /dev/scratch) / 2)) i
@@ -80,18 +86,20 @@ tracers=()
 network
 storage
 
-start packet packets --services-per-layer --describe 'icmp and host 10.77.0.2'
-ping -q -c 2 -i 0.5 10.77.0.2 >/dev/null
+start packet packets --services-per-layer 'icmp and host 10.77.0.2'
+ping -q -c 6 -i 0.5 10.77.0.2 >/dev/null
 stop
 
-start drop packets --services-per-layer --describe 'udp port 9999'
-for _ in 1 2; do
+start drop packets --services-per-layer --filter-func "$(functions)" 'udp port 9999'
+for _ in {1..6}; do
 	echo order >/dev/udp/10.77.0.2/9999
 done
 stop
 
 start block block
-dd if=/dev/zero of=/data/written bs=64k count=1 conv=fsync status=none
+for i in {1..4}; do
+	dd if=/dev/zero of="/data/written$i" bs=64k count=1 conv=fsync status=none
+done
 stop
 
 demo back --listen=127.0.0.1:8081 --dir=/data &
@@ -103,7 +111,7 @@ await serves 8080
 start request packets --correlate child --filter-func 'ip_output|ip_rcv|tcp_v4_rcv|skb_copy_datagram_iter' \
 	'tcp port 8080 or tcp port 8081'
 start request-block block --correlate full
-demo load --target=http://127.0.0.1:8080 --rate=1 --concurrency=1 --duration=4s --mix=order=1 --size=65536 &
+demo load --target=http://127.0.0.1:8080 --rate=1 --concurrency=1 --duration=8s --mix=order=1 --size=65536 &
 wait $!
 # A summary is made when nothing has come for two seconds.
 sleep 3

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/chromedp/chromedp"
@@ -12,8 +13,11 @@ import (
 const (
 	// widthPx is the width of all pictures.
 	widthPx = 1400
-	// nameColumn is the part of the width that the names of spans get.
-	nameColumn = "0.4"
+	// tallestPx cuts a picture off.
+	tallestPx = 2000
+	// namesWide and namesNarrow are the part of the width that the names of spans get,
+	// without and with details beside them.
+	namesWide, namesNarrow = "0.5", "0.36"
 	// settle is how long the page may take to draw what it has.
 	settle = time.Second
 )
@@ -47,46 +51,59 @@ func (b *browser) take(ctx context.Context, url string, s *scene) ([]byte, error
 	tab, cancel := context.WithCancel(b.ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
+	names := namesWide
+	if s.details != "" {
+		names = namesNarrow
+	}
 	steps := []chromedp.Action[chromedp.Void]{
 		// The page draws only the rows that fit into the window.
-		chromedp.EmulateViewport(widthPx, s.heightPx),
+		chromedp.EmulateViewport(widthPx, tallestPx),
 		chromedp.Navigate(url),
-		chromedp.Evaluate[chromedp.Void](`localStorage.setItem("spanNameColumnWidth", "` + nameColumn + `")`),
+		chromedp.Evaluate[chromedp.Void](`localStorage.setItem("spanNameColumnWidth", "` + names + `")`),
 		chromedp.Reload(),
 		chromedp.WaitVisible(chromedp.CSS(".span-row")),
 	}
 	if s.details != "" {
-		steps = append(steps, showDetails(s.details))
+		steps = append(steps, showDetails(s.details, s.topmost))
 	}
 	if err := chromedp.Do(tab, append(steps, chromedp.Sleep(settle))...); err != nil {
 		return nil, fmt.Errorf("look at %s: %w", url, err)
 	}
-	picture, err := capture(tab, s.heightPx)
+	picture, err := capture(tab)
 	if err != nil {
 		return nil, fmt.Errorf("take a picture of %s: %w", url, err)
 	}
 	return picture, nil
 }
 
-// showDetails opens the details of the first span of that name, and its attributes.
-func showDetails(name string) chromedp.Action[chromedp.Void] {
+// showDetails opens the details of the first span of that name, and its attributes, whose
+// list it scrolls down to the attribute topmost.
+func showDetails(name, topmost string) chromedp.Action[chromedp.Void] {
 	row := `//div[contains(@class, "span-row")][.//small[text()="` + name + `"]]//*[contains(@class, "span-view")]`
+	scroll := `{
+		const keys = Array.from(document.querySelectorAll(".KeyValueTable--keyColumn"));
+		const key = keys.find(e => e.textContent === ` + strconv.Quote(topmost) + `);
+		const list = key.closest(".KeyValueTable");
+		list.scrollTop += key.getBoundingClientRect().top - list.getBoundingClientRect().top;
+	}`
 	return chromedp.Steps(
 		chromedp.Click("("+row+")[1]"),
 		chromedp.Click(chromedp.CSS(".detail-row .AccordianKeyValues--header")),
+		chromedp.WaitVisible(chromedp.CSS(".KeyValueTable--keyColumn")),
+		chromedp.Evaluate[chromedp.Void](scroll),
 		// Else the tooltip of what the mouse is on lies over the picture.
 		chromedp.MouseEvent("mouseMoved", 0, 0),
 	)
 }
 
-// capture takes a picture of the page down to the last row, heightPx at most.
-func capture(tab context.Context, heightPx int64) ([]byte, error) {
+// capture takes a picture of the page down to the last row.
+func capture(tab context.Context) ([]byte, error) {
 	const end = `Math.ceil(Math.max(...Array.from(document.querySelectorAll(".span-row, .detail-row"), e => e.getBoundingClientRect().bottom)))`
 	bottom, err := chromedp.Run(tab, chromedp.Evaluate[int64](end))
 	if err != nil {
 		return nil, err
 	}
-	if err := chromedp.Do(tab, chromedp.EmulateViewport(widthPx, min(bottom, heightPx)), chromedp.Sleep(settle)); err != nil {
+	if err := chromedp.Do(tab, chromedp.EmulateViewport(widthPx, min(bottom, tallestPx)), chromedp.Sleep(settle)); err != nil {
 		return nil, err
 	}
 	return chromedp.Run(tab, chromedp.CaptureScreenshot())
