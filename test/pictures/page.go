@@ -32,7 +32,7 @@ type browser struct {
 func startBrowser(ctx context.Context) (*browser, error) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.WindowSize(widthPx, 900))
 	if os.Getuid() == 0 {
-		// Chromium refuses its sandbox to root, and loads nothing but Jaeger's page here.
+		// Root's Chromium starts without its sandbox only; it loads nothing but Jaeger's page.
 		options = append(options, chromedp.NoSandbox)
 	}
 	ctx, stopProcess := chromedp.NewExecAllocator(ctx, options...)
