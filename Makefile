@@ -32,6 +32,10 @@ demo-app: ## Build the static binary bin/demo-app: a small application to watch
 demo: build ## Show a ping's way through the kernel and the requests of a dd: in a VM, or natively where this host can trace
 	test/demo.sh
 
+.PHONY: pictures
+pictures: build demo-app ## Make the README's pictures of Jaeger anew: a run in a VM, a headless browser
+	test/pictures/make.sh
+
 .PHONY: test
 test: deps ## Everything: unit, generated code, lint, four kernels, Collector and Jaeger
 	test/all.sh

@@ -5,6 +5,7 @@
 #   - every command, make target and exit status in README.md exists
 #   - every relative link of README.md and docs/*.md leads to a file, and every
 #     #fragment to a heading
+#   - README.md shows every picture of docs/pictures, and none is larger than 250 KB
 # usage: docs.sh [BINARY]    default bin/otel-kprobe; built when it is missing
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -83,6 +84,11 @@ for document in "${documents[@]}"; do
 	while read -r link; do
 		check_link "$document" "$link"
 	done < <(grep -oE '\]\([^)]+\)' "$document" | sed 's/^](//; s/)$//' | grep -vE '^[a-z]+:' || true)
+done
+
+for picture in docs/pictures/*; do
+	grep -qF "]($picture)" README.md || complain "README.md does not show $picture"
+	[[ $(stat -c %s "$picture") -le 250000 ]] || complain "$picture is larger than 250 KB"
 done
 
 [[ $failures -eq 0 ]] || { echo "docs: $failures complaints" >&2; exit 1; }

@@ -2,7 +2,10 @@
 # Builds the back-ends of the end-to-end tests, the linter and what packs a release,
 # from Go modules alone, once, and prints the path of each binary on standard output.
 #
-#   build.sh collector|jaeger|golangci-lint|nfpm|cyclonedx-gomod|all
+#   build.sh collector|jaeger|jaeger-ui|golangci-lint|nfpm|cyclonedx-gomod|all
+#
+# jaeger-ui is a directory, the page that the Jaeger of a Go module lacks; only
+# pictures need it, so "all" does not have it.
 #
 # Binaries live in ${OTEL_KPROBE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/otel-kprobe}/bin,
 # outside the work tree, because each takes minutes to build. Their names hold
@@ -15,6 +18,9 @@ set -euo pipefail
 
 readonly COLLECTOR_VERSION=0.159.0
 readonly JAEGER_VERSION=1.62.0
+# The page of Jaeger 1.68 as `docker buildx history trace` ships it, in a module
+# without versions: https://github.com/tonistiigi/jaeger-ui-rest
+readonly JAEGER_UI_VERSION=0.0.0-20250408171107-3dd17559e117
 readonly GOLANGCI_LINT_VERSION=2.15.0
 readonly NFPM_VERSION=2.43.4
 readonly CYCLONEDX_GOMOD_VERSION=1.10.0
@@ -41,11 +47,12 @@ path_of() {
       recipe=$(sha256sum <"$here/collector-builder.yaml")
       echo "$bin/otelcol-$COLLECTOR_VERSION-${recipe:0:12}" ;;
     jaeger) echo "$bin/jaeger-all-in-one-$JAEGER_VERSION" ;;
+    jaeger-ui) echo "$bin/jaeger-ui-$JAEGER_UI_VERSION" ;;
     # A linter built by an older Go refuses modules that ask for a newer one.
     golangci-lint) echo "$bin/golangci-lint-$GOLANGCI_LINT_VERSION-$(go env GOVERSION)" ;;
     nfpm) echo "$bin/nfpm-$NFPM_VERSION" ;;
     cyclonedx-gomod) echo "$bin/cyclonedx-gomod-$CYCLONEDX_GOMOD_VERSION" ;;
-    *) die "unknown tool '$1': give collector, jaeger, golangci-lint, nfpm, cyclonedx-gomod or all" ;;
+    *) die "unknown tool '$1': give collector, jaeger, jaeger-ui, golangci-lint, nfpm, cyclonedx-gomod or all" ;;
   esac
 }
 
@@ -59,18 +66,34 @@ build_collector() {
   mv -- "$work/dist/otelcol" "$work/result"
 }
 
+# download MODULE@VERSION prints the directory with the module's files.
+download() {
+  local dir
+  dir=$(go mod download -json "$1" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",\{0,1\}$/\1/p')
+  [[ -d $dir ]] || die "go mod download gave no directory for $1: check GOPROXY"
+  echo "$dir"
+}
+
 # `go install module@version` refuses Jaeger: its go.mod has replace directives.
 # Built inside a writable copy of the module, they hold.
 build_jaeger() {
   local dir
-  dir=$(go mod download -json "github.com/jaegertracing/jaeger@v$JAEGER_VERSION" |
-    sed -n 's/^[[:space:]]*"Dir": "\(.*\)",\{0,1\}$/\1/p')
-  [[ -d $dir ]] || die "go mod download gave no directory for Jaeger v$JAEGER_VERSION: check GOPROXY"
+  dir=$(download "github.com/jaegertracing/jaeger@v$JAEGER_VERSION")
   cp -R -- "$dir" "$work/jaeger"
   chmod -R u+w -- "$work/jaeger"
   (cd -- "$work/jaeger" && go build -trimpath \
     -ldflags "-s -w -X github.com/jaegertracing/jaeger/pkg/version.latestVersion=v$JAEGER_VERSION" \
     -o "$work/result" ./cmd/all-in-one)
+}
+
+# The module has each file of the page compressed, under its own name.
+build_jaeger_ui() {
+  local dir file
+  dir=$(download "github.com/tonistiigi/jaeger-ui-rest@v$JAEGER_UI_VERSION")
+  (cd -- "$dir/public" && find . -type f) | while read -r file; do
+    mkdir -p -- "$(dirname -- "$work/result/$file")"
+    gzip -dc <"$dir/public/$file" >"$work/result/$file"
+  done
 }
 
 build_golangci_lint() {
@@ -116,7 +139,7 @@ provide() {
 }
 
 main() {
-  [[ $# -eq 1 ]] || die "usage: build.sh collector|jaeger|golangci-lint|nfpm|cyclonedx-gomod|all"
+  [[ $# -eq 1 ]] || die "usage: build.sh collector|jaeger|jaeger-ui|golangci-lint|nfpm|cyclonedx-gomod|all"
   command -v go >/dev/null || die "go is not on PATH: install the Go version that go.mod names"
   trap remove_work EXIT
   # GOVERSION, part of the linter's name, is the one of the directory's module.

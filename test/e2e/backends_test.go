@@ -45,7 +45,7 @@ func startStack(t *testing.T) *stack {
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	dir := t.TempDir()
-	jaeger, err := StartJaeger(ctx, dir)
+	jaeger, err := StartJaeger(ctx, dir, JaegerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

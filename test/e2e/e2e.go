@@ -22,6 +22,8 @@ import (
 const (
 	ToolCollector = "collector"
 	ToolJaeger    = "jaeger"
+	// ToolJaegerPage is a directory, for JaegerOptions.Page.
+	ToolJaegerPage = "jaeger-ui"
 )
 
 // RepositoryRoot returns the absolute path of the checkout that this package

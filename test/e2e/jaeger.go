@@ -20,9 +20,16 @@ type Jaeger struct {
 // with.
 const JaegerUIConfig = "deploy/jaeger-ui.json"
 
+// JaegerOptions say what a Jaeger shows.
+type JaegerOptions struct {
+	// Page is the directory with the files of its page, which the Jaeger of a Go module
+	// does not have; "" leaves it without.
+	Page string
+}
+
 // StartJaeger starts a Jaeger that logs into dir and returns once it takes spans
 // and queries. Whoever started it stops it.
-func StartJaeger(ctx context.Context, dir string) (*Jaeger, error) {
+func StartJaeger(ctx context.Context, dir string, o JaegerOptions) (*Jaeger, error) {
 	bin, err := ToolPath(ctx, ToolJaeger)
 	if err != nil {
 		return nil, err
@@ -57,6 +64,9 @@ func StartJaeger(ctx context.Context, dir string) (*Jaeger, error) {
 			"--processor.jaeger-binary.server-host-port=" + loopback + ":0",
 			"--processor.jaeger-compact.server-host-port=" + loopback + ":0",
 			"--processor.zipkin-compact.server-host-port=" + loopback + ":0",
+		}
+		if o.Page != "" {
+			args = append(args, "--query.static-files="+o.Page)
 		}
 		for i, flag := range flags {
 			args = append(args, "--"+flag+"="+free[i])

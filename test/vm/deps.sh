@@ -2,6 +2,7 @@
 # Installs the Debian packages that building otel-kprobe and booting its test
 # kernels need. Only missing packages are installed, so a second run is free.
 # Runs as root, or through sudo.
+# usage: deps.sh [PACKAGE…]    installs these as well
 set -euo pipefail
 
 packages=(
@@ -12,6 +13,7 @@ packages=(
 	# Virtual machines: emulator, guest root file system, kernels.
 	busybox-static debian-archive-keyring e2fsprogs fakeroot kmod
 	mmdebstrap uidmap qemu-system-x86 util-linux xz-utils zstd
+	"$@"
 )
 
 fail() {
