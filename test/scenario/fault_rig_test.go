@@ -1,0 +1,51 @@
+//go:build vm
+
+package scenario
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// faultFunctions are few, so that attaching is quick on every backend, and on the
+// way of all that the tests of faults send.
+const faultFunctions = few + "|dummy_xmit|udp_send_skb|udp_queue_rcv_skb"
+
+// residentKB is the tracer's resident memory.
+func (tr *tracer) residentKB(t *testing.T) int {
+	t.Helper()
+	for line := range strings.Lines(readText(t, "/proc/"+itoa(tr.cmd.Process.Pid)+"/status")) {
+		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kb
+		}
+	}
+	t.Fatal("the tracer's status lacks VmRSS")
+	return 0
+}
+
+// openFiles is the number of the tracer's file descriptors.
+func (tr *tracer) openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/" + itoa(tr.cmd.Process.Pid) + "/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// waitSaid waits until the tracer has said something on standard error.
+func (tr *tracer) waitSaid(t *testing.T, text string, within time.Duration) {
+	t.Helper()
+	for deadline := time.Now().Add(within); !strings.Contains(tr.stderr.String(), text); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %q after %v\n%s", text, within, tr.stderr.String())
+		}
+	}
+}
