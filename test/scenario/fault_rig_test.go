@@ -12,7 +12,7 @@ import (
 
 // faultFunctions are few, so that attaching is quick on every backend, and on the
 // way of all that the tests of faults send.
-const faultFunctions = few + "|dummy_xmit|udp_send_skb|udp_queue_rcv_skb"
+const faultFunctions = few + "|dummy_xmit|udp_send_skb|udp_queue_rcv_skb|__udp_enqueue_schedule_skb|skb_consume_udp"
 
 // residentKB is the tracer's resident memory.
 func (tr *tracer) residentKB(t *testing.T) int {
