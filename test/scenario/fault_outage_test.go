@@ -59,10 +59,12 @@ func TestFaultCollector(t *testing.T) {
 	}
 	back := time.Since(begin) - away
 	enough()
+	count := <-sent
 	most = max(most, tr.residentKB(t))
+	time.Sleep(settle)
 	o := tr.signal(t, syscall.SIGTERM)
 	t.Logf("%d datagrams; away for %v, spans %v later; resident %d KiB before, at most %d KiB; %+v",
-		<-sent, away, back, before, most, o.summary.Exporters)
+		count, away, back, before, most, o.summary.Exporters)
 	if most-before > outageGrowthKB {
 		t.Errorf("the tracer has grown by %d KiB", most-before)
 	}

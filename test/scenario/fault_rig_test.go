@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // faultFunctions are few, so that attaching is quick on every backend, and on the
@@ -38,14 +37,4 @@ func (tr *tracer) openFiles(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(entries)
-}
-
-// waitSaid waits until the tracer has said something on standard error.
-func (tr *tracer) waitSaid(t *testing.T, text string, within time.Duration) {
-	t.Helper()
-	for deadline := time.Now().Add(within); !strings.Contains(tr.stderr.String(), text); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("no %q after %v\n%s", text, within, tr.stderr.String())
-		}
-	}
 }
