@@ -17,9 +17,9 @@ import (
 type liveMaps struct{ maps []*ebpf.Map }
 
 // keptMaps have entries for longer: connections of ours, for a minute after their end;
-// kernel threads; histograms; and what is not ours.
+// threads that write back; histograms; and what is not ours.
 func keptMaps() []string {
-	return []string{"own_flows", "workers", "writers", "histograms", "traces_ctx_v1"}
+	return []string{"own_flows", "writers", "histograms", "traces_ctx_v1"}
 }
 
 func openLiveMaps(t *testing.T) *liveMaps {
