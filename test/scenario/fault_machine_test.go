@@ -265,8 +265,8 @@ func checkDummy(t *testing.T, sent []*journey, again bool) {
 // loadDummy makes dummy0, to whose network datagrams go without a question.
 func loadDummy(t *testing.T) {
 	t.Helper()
-	must(t, "modprobe", "dummy", "numdummies=1")
-	must(t, "sh", "-c", "ip addr replace 10.9.9.1/24 dev dummy0 && ip link set dummy0 up")
+	must(t, "modprobe", "dummy", "numdummies=0")
+	ipBatch(t, "link add dummy0 type dummy\naddr add 10.9.9.1/24 dev dummy0\nlink set dummy0 up\n")
 }
 
 func sendDummy(t *testing.T) {
