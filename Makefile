@@ -77,6 +77,12 @@ release: deps ## Build a release of the commit into out/release: binary, tarball
 test-kernels: build vm-images ## Scenarios on real kernels (KERNELS="6.12" for one)
 	test/kernels.sh $(KERNELS)
 
+SOAK := 30m
+
+.PHONY: soak
+soak: build vm-images ## Mixed load on 6.12 for half an hour: memory flat, sums exact (SOAK=10m for less)
+	OTEL_KPROBE_SOAK=$(SOAK) test/kernels.sh --suite soak --run '^TestSoak$$' 6.12
+
 .PHONY: test-e2e
 test-e2e: build vm-images ## Spans from a VM read back from a real Collector and Jaeger; the stack of docker-compose.yaml
 	test/backends/build.sh all

@@ -43,7 +43,6 @@ type nameCache struct {
 	locations map[uint64]string
 	places    map[uint64]string // see place
 	reasons   map[uint32]string
-	netns     map[uint32]string
 	fixed     fixedStrings
 	addresses map[netip.Addr]string
 	protocols map[[4]byte]string
@@ -74,7 +73,6 @@ func newNameCache(o Options) nameCache {
 		locations: map[uint64]string{},
 		places:    map[uint64]string{},
 		reasons:   map[uint32]string{},
-		netns:     map[uint32]string{},
 		fixed:     fixedStrings{},
 		addresses: map[netip.Addr]string{},
 		protocols: map[[4]byte]string{},
@@ -157,12 +155,8 @@ func (c *nameCache) reason(v uint32) string {
 	return remember(c.reasons, v, s)
 }
 
-func (c *nameCache) netNS(inum uint32) string {
-	if s, ok := c.netns[inum]; ok {
-		return s
-	}
-	return remember(c.netns, inum, valid(c.names.NetNS(inum)))
-}
+// netNS remembers nothing: see Names.
+func (c *nameCache) netNS(inum uint32) string { return valid(c.names.NetNS(inum)) }
 
 // valid repairs a name: a command or a namespace may be called anything, and a
 // receiver refuses a whole message for one string that is not UTF-8.

@@ -9,7 +9,8 @@ type Function struct {
 }
 
 // Names gives names to the numbers that the kernel reported. A Builder asks
-// for each function, location and reason once and remembers the answer. An
+// for each function, location and reason once and remembers the answer, but for a
+// namespace each time, since its number is given to another one when it has gone. An
 // unknown number gets an empty string (Function: an empty Name), and the
 // Builder writes the number instead.
 type Names interface {

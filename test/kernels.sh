@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the kernel tests of bpf, internal/filter and internal/probe and the scenarios
-# (test/scenario) on real kernels: one boot for each, and one more of 6.12 under
-# lockdown, some at a time. test/vm/run.sh boots again when a machine does not come up.
+# (test/scenario) on real kernels: one boot for each, and two more of 6.12, under
+# lockdown and for the soak, some at a time. test/vm/run.sh boots again when a machine does not come up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,13 +9,14 @@ usage() {
 	cat <<USAGE
 usage: kernels.sh [--suite NAME]… [--run RE] [KERNEL]…
 
-  --suite NAME  bpf, filter, probe, scenario or lockdown (default: all of them)
+  --suite NAME  bpf, filter, probe, scenario, lockdown or soak (default: all of them)
   --run RE      only the tests that match, as -test.run
   KERNEL        $(test/vm/images.sh list | tr '\n' ' ')(default: all of them)
 
 It tests bin/otel-kprobe, or what OTEL_KPROBE_BIN names, on as many machines at a
 time as processors and memory allow, or as OTEL_KPROBE_VMS says. OTEL_KPROBE_BULK=10m makes
-TestBulk send for so long, 20m at most.
+TestBulk send for so long, 20m at most; OTEL_KPROBE_SOAK=30m is for TestSoak, and
+OTEL_KPROBE_OUTAGE=10m for how long the receiver of TestFaultCollector is away.
 USAGE
 }
 
@@ -34,7 +35,7 @@ while [[ $# -gt 0 ]]; do
 	*) kernels+=("$1") && shift ;;
 	esac
 done
-[[ ${#suites[@]} -gt 0 ]] || suites=(bpf filter probe scenario lockdown)
+[[ ${#suites[@]} -gt 0 ]] || suites=(bpf filter probe scenario lockdown soak)
 [[ ${#kernels[@]} -gt 0 ]] || readarray -t kernels < <(test/vm/images.sh list)
 binary=${OTEL_KPROBE_BIN:-bin/otel-kprobe}
 [[ -x $binary ]] || fail "$binary is missing: run 'make build' first"
@@ -52,11 +53,11 @@ build() {
 		go test -c -tags vm,osusergo,netgo -ldflags '-linkmode external -extldflags -static' \
 			-o "$share/filter.test" ./internal/filter
 		;;
-	scenario | lockdown) CGO_ENABLED=0 go -C test test -c -tags vm -o "$share/scenario.test" ./scenario ;;
+	scenario | lockdown | soak) CGO_ENABLED=0 go -C test test -c -tags vm -o "$share/scenario.test" ./scenario ;;
 	*) fail "there is no suite $1: see kernels.sh --help" ;;
 	esac
 	case $1 in
-	lockdown) [[ -x $share/scenario.test ]] ;;
+	lockdown | soak) [[ -x $share/scenario.test ]] ;;
 	*) [[ -x $share/$1.test ]] ;;
 	esac || fail "suite $1 has no tests"
 }
@@ -71,7 +72,8 @@ boot() {
 		status=0
 		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 3000 \
 			--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" \
-			--env "OTEL_KPROBE_BULK=${OTEL_KPROBE_BULK:-}" "$@" || status=$?
+			--env "OTEL_KPROBE_BULK=${OTEL_KPROBE_BULK:-}" --env "OTEL_KPROBE_SOAK=${OTEL_KPROBE_SOAK:-}" \
+			--env "OTEL_KPROBE_OUTAGE=${OTEL_KPROBE_OUTAGE:-}" "$@" || status=$?
 		[[ $status -eq 75 && $attempt == first ]] || return "$status"
 		echo "== kernel $kernel: the emulated disk failed, not the program: booting again"
 	done
@@ -123,7 +125,9 @@ done
 for kernel in "${kernels[@]}"; do
 	if [[ ${#in_one_boot[@]} -gt 0 ]]; then start "$kernel" "${in_one_boot[@]}"; fi
 done
-if has lockdown && [[ " ${kernels[*]} " == *" 6.12 "* ]]; then start 6.12 lockdown; fi
+for suite in soak lockdown; do
+	if has "$suite" && [[ " ${kernels[*]} " == *" 6.12 "* ]]; then start 6.12 "$suite"; fi
+done
 wait
 
 failed=()

@@ -143,7 +143,7 @@ func TestCaptureIsRepeatable(t *testing.T) {
 		c.recorder = writer
 		console := c.pipeline.exporters
 		c.pipeline = newPipeline(pipelineOptions{
-			pipelineNames: pipelineNames{names: recording.RecordedNames{Names: names, Writer: writer}},
+			pipelineNames: pipelineNames{names: recording.NewRecordedNames(names, writer)},
 			clock:         fixedClock(offset),
 			seed:          [16]byte{7}, limit: limit, exporters: console,
 		})

@@ -99,12 +99,9 @@ func newMetricsClient(ctx context.Context, o latencyMetricsOptions) (*metricsCli
 		return nil, usageError(err)
 	}
 	options := []otlpmetricgrpc.Option{
-		otlpmetricgrpc.WithDialOption(grpc.WithUnaryInterceptor(keepMetricsAnswer)),
+		otlpmetricgrpc.WithDialOption(dialOptions(keepMetricsAnswer, o.dial)...),
 		// The next histograms have what these had, so a retry has no use.
 		otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{Enabled: false}),
-	}
-	if o.dial != nil {
-		options = append(options, otlpmetricgrpc.WithDialOption(grpc.WithContextDialer(o.dial)))
 	}
 	options = append(options, clientOptions(metricsSignal, o.endpoint, o.getenv, otlpmetricgrpc.WithEndpointURL, otlpmetricgrpc.WithInsecure)...)
 	target := metricsSignal.endpointName(o.endpoint, o.getenv)

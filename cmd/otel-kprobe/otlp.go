@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
@@ -15,12 +16,18 @@ import (
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/status"
 )
 
 // dialer opens the connections to the OTLP endpoint. The address is as gRPC has
 // it: host:port, or unix:PATH.
 type dialer func(ctx context.Context, address string) (net.Conn, error)
+
+// reconnectWithin bounds the wait between two attempts to connect to a receiver that
+// was away; with gRPC's own two minutes the spans of two minutes are lost
+// (https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md).
+const reconnectWithin = 10 * time.Second
 
 // otlpClient sends encoded spans through the official client, so that endpoint,
 // TLS, headers, compression, time-out and retries are its own, and with them
@@ -40,17 +47,27 @@ func newOTLPClient(ctx context.Context, endpoint string, getenv func(string) str
 	// What the client says of variables that it can't read goes our way, too.
 	otel.SetLogger(logr.FromSlogHandler(logger.Handler()))
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logger.Warn("OpenTelemetry client", "error", err) }))
-	options := []otlptracegrpc.Option{
-		otlptracegrpc.WithDialOption(grpc.WithUnaryInterceptor(keepAnswer)),
-	}
-	if dial != nil {
-		options = append(options, otlptracegrpc.WithDialOption(grpc.WithContextDialer(dial)))
-	}
+	options := []otlptracegrpc.Option{otlptracegrpc.WithDialOption(dialOptions(keepAnswer, dial)...)}
 	client := otlptracegrpc.NewClient(append(options, endpointOptions(endpoint, getenv)...)...)
 	if err := client.Start(ctx); err != nil {
 		return nil, usageErrorf("connect to the OTLP endpoint %s: %w", endpointName(endpoint, getenv), err)
 	}
 	return &otlpClient{client: client, logger: logger}, nil
+}
+
+// dialOptions are those of a connection to the receiver, nil for the usual dialer. They
+// have to be given all at once: of several WithDialOption the last one holds.
+func dialOptions(answers grpc.UnaryClientInterceptor, dial dialer) []grpc.DialOption {
+	wait := backoff.DefaultConfig
+	wait.MaxDelay = reconnectWithin
+	options := []grpc.DialOption{
+		grpc.WithUnaryInterceptor(answers),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: wait, MinConnectTimeout: reconnectWithin}),
+	}
+	if dial != nil {
+		options = append(options, grpc.WithContextDialer(dial))
+	}
+	return options
 }
 
 // answer is what a receiver said of a message.

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/pem"
+	"log/slog"
+	"net"
 	"net/http/httptest"
 	"path/filepath"
 	"strconv"
@@ -199,6 +202,32 @@ func TestReplayLosesSpans(t *testing.T) {
 				t.Errorf("stderr is not a warning, the summary and the error: %q", got.Stderr)
 			}
 		})
+	}
+}
+
+// A run dials by itself, where a replay does not, and hears of rejected spans all the
+// same.
+func TestOTLPClientDials(t *testing.T) {
+	fake := startCollector(t, nil, func(int) (*coltracepb.ExportTraceServiceResponse, error) {
+		return &coltracepb.ExportTraceServiceResponse{PartialSuccess: &coltracepb.ExportTracePartialSuccess{
+			RejectedSpans: 35, ErrorMessage: "quota",
+		}}, nil
+	})
+	dialled := false
+	dial := func(ctx context.Context, address string) (net.Conn, error) {
+		dialled = true
+		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	}
+	client, err := newOTLPClient(t.Context(), "http://"+fake.address, lookup(nil), dial, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rejected, err := client.upload(t.Context(), [][]byte{nil}, 139)
+	if rejected != 35 || err == nil || err.Error() != "receiver rejects spans: quota" || !dialled {
+		t.Errorf("%d rejected, %v; dialled: %v", rejected, err, dialled)
+	}
+	if err := client.close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

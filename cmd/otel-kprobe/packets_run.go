@@ -131,7 +131,7 @@ func recordedNames(names spans.Names, recorder *recording.Writer) spans.Names {
 	if recorder == nil {
 		return names
 	}
-	return recording.RecordedNames{Names: names, Writer: recorder}
+	return recording.NewRecordedNames(names, recorder)
 }
 
 // abort releases what a failed start leaves. What goes wrong with it matters

@@ -31,7 +31,8 @@ type FileOptions struct {
 
 // File writes traces as lines of OTLP/JSON, which Jaeger's page and the
 // Collector's otlpjsonfile receiver read. When the disk is slower than the
-// traces come, whole writes are dropped and counted.
+// traces come, whole writes are dropped and counted. When it is full, what does not
+// fit is lost and counted, and the file ends with a whole line.
 type File struct {
 	p *pipeline
 	o FileOptions
@@ -84,6 +85,12 @@ func (f *File) encode(t *spans.Trace) {
 	}
 }
 
+// cutter is a writer that can be made shorter: a file, but no pipe.
+type cutter interface {
+	io.Seeker
+	Truncate(size int64) error
+}
+
 // send writes a batch; there is one at a time. After a failure it tries again
 // with the next one: a full disk may get room.
 func (f *File) send(ctx context.Context, b *batch) result {
@@ -100,7 +107,7 @@ func (f *File) send(ctx context.Context, b *batch) result {
 	if err == nil && n < len(b.buf) {
 		err = io.ErrShortWrite
 	}
-	r := result{bytes: n, err: f.keep(err)}
+	r := result{err: f.keep(err)}
 	whole := 0
 	for _, t := range b.traces {
 		if t.offset <= n {
@@ -109,8 +116,26 @@ func (f *File) send(ctx context.Context, b *batch) result {
 		}
 	}
 	r.failed = b.spans - r.exported
-	f.broken = n > whole
+	if n > whole && f.cut(n-whole) {
+		n = whole
+	}
+	r.bytes, f.broken = n, n > whole
 	return r
+}
+
+// cut takes the last bytes, of a line that is not whole, off the file, and says
+// whether it could.
+func (f *File) cut(bytes int) bool {
+	file, ok := f.w.(cutter)
+	if !ok {
+		return false
+	}
+	end, err := file.Seek(0, io.SeekCurrent)
+	if err != nil || file.Truncate(end-int64(bytes)) != nil {
+		return false
+	}
+	_, err = file.Seek(-int64(bytes), io.SeekCurrent)
+	return err == nil
 }
 
 // keep remembers the first error for Shutdown.

@@ -133,6 +133,71 @@ func TestFileOnAFullDisk(t *testing.T) {
 	})
 }
 
+// smallFile is a file on a disk that takes room bytes, and more once it is told to.
+type smallFile struct {
+	*os.File
+	room int64
+}
+
+func (f *smallFile) Write(p []byte) (int, error) {
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0, err
+	}
+	fits := min(int64(len(p)), f.room-at)
+	n, err := f.File.Write(p[:fits])
+	if err == nil && n < len(p) {
+		err = syscall.ENOSPC
+	}
+	return n, err
+}
+
+// TestFileOnAFullDiskHasWholeLinesOnly takes the rest of a line that did not fit off
+// the file, and goes on behind the last whole one.
+func TestFileOnAFullDiskHasWholeLinesOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "traces.json")
+	w, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	disk := &smallFile{File: w, room: 5000}
+	f, _ := newTestFile(t, disk, func(o *FileOptions) { o.BufferBytes, o.Wait = 1000, true })
+	read := func() []byte {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	written := func(id byte) {
+		t.Helper()
+		before := f.Stats().Batches
+		f.Export(madeTrace(id, 20, 5)) // a batch of its own
+		for f.Stats().Batches == before {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	for id := range byte(10) {
+		written(id)
+	}
+	whole, text := f.Stats().Exported/20, read()
+	if n := bytes.Count(text, []byte{'\n'}); wholeLines(t, text) != n || uint64(n) != whole || n == 0 || n == 10 || text[len(text)-1] != '\n' {
+		t.Errorf("%d lines of which %d are whole, %+v", n, wholeLines(t, text), f.Stats())
+	}
+	disk.room = 1 << 20 // someone made room
+	written(10)
+	if err := f.Shutdown(t.Context()); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("error %v", err)
+	}
+	s, text := f.Stats(), read()
+	if n := bytes.Count(text, []byte{'\n'}); wholeLines(t, text) != n || uint64(n) != whole+1 || s.Bytes != uint64(len(text)) {
+		t.Errorf("%d lines of which %d are whole, %d bytes, %+v", n, wholeLines(t, text), len(text), s)
+	}
+	checkBooks(t, s)
+}
+
 func TestFileToAPipe(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -9,6 +9,21 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
+)
+
+const (
+	// netnsCheckedFor is how long a name holds without another look: a namespace that
+	// is made takes the lowest number that is free, often that of one that has just
+	// gone (proc_alloc_inum in
+	// https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/fs/proc/generic.c).
+	netnsCheckedFor = 100 * time.Millisecond
+	// netnsGoneFor is how long a namespace that has gone keeps its name, unless another
+	// one is found to have the number: its packets may still come.
+	netnsGoneFor = time.Second
+	// netnsUnknownFor is how long a number of which nothing is known is not looked for
+	// again.
+	netnsUnknownFor = 10 * time.Second
 )
 
 // NetNSNames names network namespaces by their inode numbers, as `ip netns`
@@ -17,54 +32,79 @@ import (
 type NetNSNames struct {
 	dir  string // where `ip netns` binds namespaces
 	proc string // laid out as /proc
+	now  func() time.Time
 
 	mu    sync.Mutex
-	names map[uint32]string
+	names map[uint32]netnsName
+}
+
+// netnsName is what a number is called.
+type netnsName struct {
+	name string
+	path string // where the namespace was found; "": nothing is known of it
+	// checked is when it was seen there, or looked for in vain.
+	checked time.Time
 }
 
 // NewNetNSNames names the namespaces that are bound in /run/netns or that a
 // process of /proc is in, and this process's own the empty string.
 func NewNetNSNames() *NetNSNames {
-	return &NetNSNames{dir: "/run/netns", proc: "/proc", names: make(map[uint32]string)}
+	return &NetNSNames{dir: "/run/netns", proc: "/proc", now: time.Now, names: make(map[uint32]netnsName)}
 }
 
 // Name returns the name of a namespace: the one of `ip netns`, else command and
 // number of the oldest process in it ("nginx[4711]"), empty for this process's own
-// and for those of which nothing is known. What it has answered once it answers
-// for good; an inode that it has not been asked for makes it look again.
+// and for those of which nothing is known. A name holds as long as the namespace is
+// where it was found.
 func (n *NetNSNames) Name(inode uint32) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if name, ok := n.names[inode]; ok {
-		return name
+	now := n.now()
+	known, ok := n.names[inode]
+	holds := netnsCheckedFor
+	if known.path == "" {
+		holds = netnsUnknownFor
 	}
-	n.read()
+	if ok && now.Sub(known.checked) < holds {
+		return known.name
+	}
+	if at, err := inodeOf(known.path); ok && err == nil && at == inode {
+		known.checked = now
+		n.names[inode] = known
+		return known.name
+	}
+	n.read(now)
 	if _, ok := n.names[inode]; !ok {
-		n.names[inode] = "" // or each of its packets would list the directories
+		n.names[inode] = netnsName{checked: now} // or each of its packets would list the directories
 	}
-	return n.names[inode]
+	return n.names[inode].name
 }
 
-// read adds the namespaces that there are by now.
-func (n *NetNSNames) read() {
-	if inode, err := inodeOf(n.proc + "/self/ns/net"); err == nil {
-		n.add(inode, "")
-	}
+// read finds the namespaces that there are by now, and forgets those that have gone
+// some time ago.
+func (n *NetNSNames) read(now time.Time) {
+	found := make(map[uint32]netnsName)
+	n.add(found, filepath.Join(n.proc, "self", "ns", "net"), "", now)
 	entries, err := os.ReadDir(n.dir)
 	if err != nil {
 		entries = nil // no namespace was ever named
 	}
 	for _, e := range entries {
-		if inode, err := inodeOf(filepath.Join(n.dir, e.Name())); err == nil {
-			n.add(inode, e.Name())
+		n.add(found, filepath.Join(n.dir, e.Name()), e.Name(), now)
+	}
+	n.readOwners(found, now)
+	for inode, known := range n.names {
+		age := now.Sub(known.checked)
+		if _, there := found[inode]; !there && (known.path != "" && age < netnsGoneFor || known.path == "" && age < netnsUnknownFor) {
+			found[inode] = known
 		}
 	}
-	n.readOwners()
+	n.names = found
 }
 
 // readOwners adds the namespaces of processes. A process that ends meanwhile, or
 // that another user has, owns none.
-func (n *NetNSNames) readOwners() {
+func (n *NetNSNames) readOwners(found map[uint32]netnsName, now time.Time) {
 	entries, err := os.ReadDir(n.proc)
 	if err != nil {
 		return
@@ -75,7 +115,7 @@ func (n *NetNSNames) readOwners() {
 		if err != nil {
 			continue
 		}
-		inode, err := inodeOf(filepath.Join(n.proc, e.Name()) + "/ns/net")
+		inode, err := inodeOf(n.netnsOf(pid))
 		if err != nil {
 			continue
 		}
@@ -83,18 +123,27 @@ func (n *NetNSNames) readOwners() {
 			owners[inode] = pid
 		}
 	}
-	for inode, pid := range owners {
+	for _, pid := range owners {
 		comm, err := os.ReadFile(filepath.Join(n.proc, strconv.Itoa(pid), "comm"))
 		if err == nil {
-			n.add(inode, fmt.Sprintf("%s[%d]", strings.TrimSpace(string(comm)), pid))
+			n.add(found, n.netnsOf(pid), fmt.Sprintf("%s[%d]", strings.TrimSpace(string(comm)), pid), now)
 		}
 	}
 }
 
-// add keeps the first name of a namespace.
-func (n *NetNSNames) add(inode uint32, name string) {
-	if _, ok := n.names[inode]; !ok {
-		n.names[inode] = name
+// netnsOf is where the namespace of a process is found.
+func (n *NetNSNames) netnsOf(pid int) string {
+	return filepath.Join(n.proc, strconv.Itoa(pid), "ns", "net")
+}
+
+// add keeps the first name of the namespace at path, if there is one.
+func (n *NetNSNames) add(found map[uint32]netnsName, path, name string, now time.Time) {
+	inode, err := inodeOf(path)
+	if err != nil {
+		return
+	}
+	if _, ok := found[inode]; !ok {
+		found[inode] = netnsName{name: name, path: path, checked: now}
 	}
 }
 

@@ -4,12 +4,14 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func TestNetNSNames(t *testing.T) {
 	dir := t.TempDir()
 	n := NewNetNSNames()
-	n.dir, n.proc = filepath.Join(dir, "netns"), filepath.Join(dir, "proc")
+	now := time.Unix(1_700_000_000, 0)
+	n.dir, n.proc, n.now = filepath.Join(dir, "netns"), filepath.Join(dir, "proc"), func() time.Time { return now }
 	namespace := func(paths ...string) uint32 {
 		t.Helper()
 		first := filepath.Join(dir, paths[0])
@@ -48,6 +50,28 @@ func TestNetNSNames(t *testing.T) {
 	if err := os.Remove(dir + "/netns/blue"); err != nil {
 		t.Fatal(err)
 	}
-	check(blue, "blue")             // its packets may still come
-	check(namespace("nowhere"), "") // and nothing knows it
+	now = now.Add(netnsCheckedFor)
+	check(blue, "ip[20]") // its process is still there
+	if err := os.RemoveAll(dir + "/proc/20"); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(netnsCheckedFor)
+	check(blue, "ip[20]") // its packets may still come
+	now = now.Add(netnsGoneFor)
+	check(blue, "")
+	check(box, "nginx[31]")
+	hidden := namespace("nowhere")
+	check(hidden, "") // and nothing knows it
+	if err := os.Link(filepath.Join(dir, "nowhere"), filepath.Join(dir, "netns", "found")); err != nil {
+		t.Fatal(err)
+	}
+	check(hidden, "")
+	now = now.Add(netnsUnknownFor)
+	check(hidden, "found")
+	// Another namespace has its number, as one that is made later often has.
+	if err := os.Rename(filepath.Join(dir, "netns", "found"), filepath.Join(dir, "netns", "later")); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(netnsCheckedFor)
+	check(hidden, "later")
 }

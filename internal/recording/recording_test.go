@@ -53,7 +53,7 @@ func testFile(t testing.TB) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := RecordedNames{Names: answers{}, Writer: w}
+	names := NewRecordedNames(answers{}, w)
 	names.Function(0xffffffff81000000)
 	names.Location(0xffffffff81000010)
 	names.DropReason(3)

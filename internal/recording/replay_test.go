@@ -114,7 +114,7 @@ func live(t *testing.T, file io.Writer, h Header) []byte {
 	}
 	clock := newNames()
 	clock.addOffset(h.StartMonoNs, h.ClockOffsetNs)
-	p := newPipeline(t, h, RecordedNames{Names: liveNames{}, Writer: w}, clock)
+	p := newPipeline(t, h, NewRecordedNames(liveNames{}, w), clock)
 	for i, ev := range liveEvents() {
 		if i == 8 { // the clock is stepped
 			clock.addOffset(1250, 5_000)

@@ -176,38 +176,48 @@ func appendString(p []byte, s string) []byte {
 
 // RecordedNames gives names and writes each answer to the recording, so that a
 // replay can give the same. Ask it from one goroutine only, as a spans.Builder
-// does: each number once.
+// does. A namespace keeps the first name that it had, as in the replay.
 type RecordedNames struct {
-	Names  spans.Names
-	Writer *Writer
+	names  spans.Names
+	writer *Writer
+	netns  map[uint32]string
 }
 
 var _ spans.Names = RecordedNames{}
 
+// NewRecordedNames writes the answers of names to w.
+func NewRecordedNames(names spans.Names, w *Writer) RecordedNames {
+	return RecordedNames{names: names, writer: w, netns: make(map[uint32]string)}
+}
+
 // Function implements spans.Names.
 func (n RecordedNames) Function(addr uint64) spans.Function {
-	f := n.Names.Function(addr)
-	_ = n.Writer.Symbol(addr, f.Name, f.Module) // the Writer keeps the error for Close
+	f := n.names.Function(addr)
+	_ = n.writer.Symbol(addr, f.Name, f.Module) // the Writer keeps the error for Close
 	return f
 }
 
 // Location implements spans.Names.
 func (n RecordedNames) Location(addr uint64) string {
-	symbol := n.Names.Location(addr)
-	_ = n.Writer.Location(addr, symbol) // see Function
+	symbol := n.names.Location(addr)
+	_ = n.writer.Location(addr, symbol) // see Function
 	return symbol
 }
 
 // DropReason implements spans.Names.
 func (n RecordedNames) DropReason(value uint32) string {
-	name := n.Names.DropReason(value)
-	_ = n.Writer.DropReason(value, name) // see Function
+	name := n.names.DropReason(value)
+	_ = n.writer.DropReason(value, name) // see Function
 	return name
 }
 
 // NetNS implements spans.Names.
 func (n RecordedNames) NetNS(inum uint32) string {
-	name := n.Names.NetNS(inum)
-	_ = n.Writer.NetNS(inum, name) // see Function
+	name, known := n.netns[inum]
+	if !known {
+		name = n.names.NetNS(inum)
+		n.netns[inum] = name
+		_ = n.writer.NetNS(inum, name) // see Function
+	}
 	return name
 }

@@ -15,7 +15,7 @@ import (
 // and expects the sums to be exact: whatever does not fit is counted. For how long is
 // OTEL_KPROBE_BULK's to say.
 func TestBulk(t *testing.T) {
-	d := bulkDuration(t)
+	d := envDuration(t, "OTEL_KPROBE_BULK", 2*time.Second)
 	server := exec.Command("ip", "netns", "exec", rightNS, "iperf3", "-s", "-1", "-p", "5201")
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
@@ -59,20 +59,6 @@ func TestBulk(t *testing.T) {
 // bulkKept is the longest duration whose spans are kept and counted in their file:
 // files are in the guest's memory.
 const bulkKept = 5 * time.Second
-
-// bulkDuration is how long TestBulk sends: OTEL_KPROBE_BULK, such as 10m.
-func bulkDuration(t *testing.T) time.Duration {
-	t.Helper()
-	text := os.Getenv("OTEL_KPROBE_BULK")
-	if text == "" {
-		return 2 * time.Second
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < time.Second {
-		t.Fatalf("OTEL_KPROBE_BULK is %q: give a duration of a second or more, such as 10m", text)
-	}
-	return d
-}
 
 // rssAfter tells the tracer's resident memory as it is some time from now.
 func rssAfter(tr *tracer, wait time.Duration) <-chan string {

@@ -53,21 +53,40 @@ func (r *receiver) received() []string {
 
 func startReceiver(t *testing.T) *receiver {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return startReceiverAt(t, "127.0.0.1:0")
+}
+
+func startReceiverAt(t *testing.T, address string) *receiver {
+	t.Helper()
+	r := &receiver{first: make(chan struct{})}
+	s := serveOTLP(t, address, r)
+	r.server, r.port = s.server, s.port
+	return r
+}
+
+// otlpServer takes spans until the test ends.
+type otlpServer struct {
+	server *grpc.Server
+	port   int64
+}
+
+func serveOTLP(t *testing.T, address string, handler ptraceotlp.GRPCServer) otlpServer {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &receiver{server: grpc.NewServer(), first: make(chan struct{}), port: int64(l.Addr().(*net.TCPAddr).Port)}
-	ptraceotlp.RegisterGRPCServer(r.server, r)
+	s := otlpServer{grpc.NewServer(), int64(l.Addr().(*net.TCPAddr).Port)}
+	ptraceotlp.RegisterGRPCServer(s.server, handler)
 	done := make(chan error, 1)
-	go func() { done <- r.server.Serve(l) }()
+	go func() { done <- s.server.Serve(l) }()
 	t.Cleanup(func() {
-		r.server.Stop()
+		s.server.Stop()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
-	return r
+	return s
 }
 
 func (r *receiver) endpoint() string { return "--otlp=127.0.0.1:" + strconv.FormatInt(r.port, 10) }
