@@ -48,7 +48,9 @@ type capture struct {
 	// allowed.
 	look    func() error
 	evicted uint64
-	record  ringbuf.Record
+	// presentMonoNs is the time up to which the ring has been read.
+	presentMonoNs uint64
+	record        ringbuf.Record
 }
 
 // run reads until ctx is done or the limit of traces is reached.
@@ -129,6 +131,7 @@ func (c *capture) tick(empty bool) {
 	if c.recorder != nil {
 		_ = c.recorder.Tick(now) // it keeps its error for Close
 	}
+	c.presentMonoNs = now
 	c.pipeline.advance(now)
 }
 

@@ -183,8 +183,12 @@ func TestCaptureTicks(t *testing.T) {
 	}
 	c := &capture{recorder: writer, monoNs: func() uint64 { return 99 }, pipeline: newPipeline(pipelineOptions{})}
 	c.pipeline.lastMonoNs = 42
-	c.tick(false)
-	c.tick(true)
+	for _, empty := range []bool{false, true} {
+		c.tick(empty)
+		if want := map[bool]uint64{false: 42, true: 99}[empty]; c.presentMonoNs != want {
+			t.Errorf("ring empty: %v: the present is %d, want %d", empty, c.presentMonoNs, want)
+		}
+	}
 	if err := writer.Close(); err != nil {
 		t.Fatal(err)
 	}

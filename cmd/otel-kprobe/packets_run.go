@@ -103,11 +103,11 @@ func (r *packetsRun) start(ctx context.Context) (err error) {
 
 // look is capture's.
 func (r *packetsRun) look() error {
-	now := r.clock.MonoNs()
-	if err := r.shedding.look(now); err != nil {
+	// What was read late is judged by when it happened.
+	if err := r.shedding.look(r.capture.presentMonoNs); err != nil {
 		return err
 	}
-	if err := r.watchdog.look(now); err != nil {
+	if err := r.watchdog.look(r.clock.MonoNs()); err != nil {
 		return err
 	}
 	if r.shared != nil {

@@ -32,15 +32,15 @@ type BudgetOptions struct {
 // Budget permits so many events a second, and chooses which functions to shed when more
 // come: those with most frames.
 type Budget struct {
-	o           BudgetOptions
-	windowEnd   uint64 // CLOCK_MONOTONIC
-	windowStart uint64
-	events      uint64  // in this window
-	frames      tally   // among them those that shedding would save
-	outside     Outside // as it was when the window began
-	shed        map[uint64]bool
-	quiet       int  // windows in a row
-	short       bool // it has been said that there is nothing left to shed
+	o                 BudgetOptions
+	windowEndMonoNs   uint64
+	windowStartMonoNs uint64
+	events            uint64  // in this window
+	frames            tally   // among them those that shedding would save
+	outside           Outside // as it was when the window began
+	shed              map[uint64]bool
+	quiet             int  // windows in a row
+	short             bool // it has been said that there is nothing left to shed
 }
 
 // Outside is what comes to nobody's ears through events, summed since the start.
@@ -68,7 +68,7 @@ type Function struct {
 // NewBudget makes a Budget whose first window begins at a CLOCK_MONOTONIC time.
 func NewBudget(o BudgetOptions, nowMonoNs uint64) *Budget {
 	return &Budget{
-		o: o, windowStart: nowMonoNs, windowEnd: nowMonoNs + uint64(BudgetWindow),
+		o: o, windowStartMonoNs: nowMonoNs, windowEndMonoNs: nowMonoNs + uint64(BudgetWindow),
 		frames: newTally(tallyPlaces), shed: make(map[uint64]bool),
 	}
 }
@@ -83,12 +83,13 @@ func (b *Budget) Count(ev *event.Event) {
 	b.frames.add(ev.Frame.Func, 1)
 }
 
-// Due says whether the window is over, so that Decide must be asked.
-func (b *Budget) Due(nowMonoNs uint64) bool { return nowMonoNs >= b.windowEnd }
+// Due says whether the window is over, so that Decide must be asked. The time is that up
+// to which events have been counted, which a reader that lags behind is not now.
+func (b *Budget) Due(nowMonoNs uint64) bool { return nowMonoNs >= b.windowEndMonoNs }
 
 // Decide ends the window and says what to do. That is taken as done.
 func (b *Budget) Decide(nowMonoNs uint64, outside Outside) Decision {
-	seconds := time.Duration(nowMonoNs - b.windowStart).Seconds()
+	seconds := time.Duration(nowMonoNs - b.windowStartMonoNs).Seconds()
 	events := b.events + outside.Lost - b.outside.Lost
 	d := Decision{PerSecond: float64(events) / seconds}
 	unshed := float64(outside.Shed-b.outside.Shed) / seconds
@@ -105,7 +106,7 @@ func (b *Budget) Decide(nowMonoNs uint64, outside Outside) Decision {
 	default:
 		b.quiet, b.short = 0, false
 	}
-	b.windowStart, b.windowEnd = nowMonoNs, nowMonoNs+uint64(BudgetWindow)
+	b.windowStartMonoNs, b.windowEndMonoNs = nowMonoNs, nowMonoNs+uint64(BudgetWindow)
 	b.events, b.outside = 0, outside
 	b.frames.reset()
 	return d

@@ -33,10 +33,10 @@ type Cost struct {
 
 // Watchdog says when tracing has to end.
 type Watchdog struct {
-	limits    Limits
-	fromNs    uint64 // CLOCK_MONOTONIC at which the window began
-	cost      Cost   // then
-	cpu, loss watched
+	limits     Limits
+	fromMonoNs uint64 // at which the window began
+	cost       Cost   // then
+	cpu, loss  watched
 }
 
 // watched is one limit.
@@ -48,24 +48,24 @@ type watched struct {
 // NewWatchdog makes a Watchdog whose first window begins at a CLOCK_MONOTONIC time with
 // what tracing has cost by then.
 func NewWatchdog(limits Limits, nowMonoNs uint64, cost Cost) *Watchdog {
-	return &Watchdog{limits: limits, fromNs: nowMonoNs, cost: cost}
+	return &Watchdog{limits: limits, fromMonoNs: nowMonoNs, cost: cost}
 }
 
 // Due says whether the window is over, so that Look must be asked.
 func (w *Watchdog) Due(nowMonoNs uint64) bool {
-	return nowMonoNs >= w.fromNs+uint64(WatchdogWindow)
+	return nowMonoNs >= w.fromMonoNs+uint64(WatchdogWindow)
 }
 
 // Look ends the window. An error is an *ExceededError: tracing has to end.
 func (w *Watchdog) Look(nowMonoNs uint64, cost Cost) error {
-	elapsed := float64(nowMonoNs - w.fromNs)
+	elapsed := float64(nowMonoNs - w.fromMonoNs)
 	seen, lost := cost.Seen-w.cost.Seen, cost.Lost-w.cost.Lost
 	cpu := percent(float64(cost.CPUNs-w.cost.CPUNs), elapsed)
 	loss := 0.0
 	if seen+lost >= fewestEvents {
 		loss = percent(float64(lost), float64(seen+lost))
 	}
-	w.fromNs, w.cost = nowMonoNs, cost
+	w.fromMonoNs, w.cost = nowMonoNs, cost
 	overCPU, overLoss := w.cpu.look(cpu, w.limits.CPU), w.loss.look(loss, w.limits.Loss)
 	switch {
 	case overCPU:
