@@ -53,10 +53,10 @@ static __always_inline void tell_context(struct app_record *record, const struct
 	record->app = told->app;
 }
 
-/* Tells the write of that number. */
+/* Tells the write of that number; asked by who has found it. */
 __noinline int tell_write(u64 sock, u64 journey, u64 skb, u32 number)
 {
-	struct socket_writes *known = writes_to(sock);
+	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
 	struct cpu_state *cpu = this_cpu_state();
 	struct app_record *record = known && cpu ? new_app_record(cpu, journey, skb, APP_WRITES) : 0;
 	struct socket_write *write;
@@ -85,23 +85,21 @@ static __always_inline int tell_span(const struct told_context *told, u64 journe
 }
 
 /*
- * The span that a socket belongs to for what comes in; NULL: none. Once a server has
- * begun to answer, what comes in may be the next request already, before its program
- * knows that.
+ * Has a server begun to answer in the span that its socket belongs to? Then what comes in
+ * may be the next request already, before its program knows that.
  */
-static __always_inline const struct told_context *receiving_context(u64 sock)
+static __always_inline int answers_already(const struct told_context *bound, u64 sock)
 {
-	const struct told_context *told = socket_context(sock, 0);
 	struct socket_writes *known;
 	u32 last;
 
-	if (!told || told->side != SIDE_ANSWERS)
-		return told;
+	if (bound->side != SIDE_ANSWERS)
+		return 0;
 	known = writes_to(sock);
 	if (!known || !known->count)
-		return told;
+		return 0;
 	last = (known->count - 1) & (WRITES_PER_SOCKET - 1);
-	return *(u64 *)known->last[last].told.app.span_id == *(u64 *)told->app.span_id ? 0 : told;
+	return *(u64 *)known->last[last].told.app.span_id == *(u64 *)bound->app.span_id;
 }
 
 /*
@@ -111,10 +109,10 @@ static __always_inline const struct told_context *receiving_context(u64 sock)
  */
 __noinline int tell_user(u64 sock, u64 journey, u64 skb, u32 what, u32 by_thread)
 {
-	const struct told_context *bound = what == APP_READS ? receiving_context(sock) : socket_context(sock, 0);
+	const struct told_context *bound = socket_context(sock, 0);
 	struct told_context told = {};
 
-	if (bound)
+	if (bound && !(what == APP_READS && answers_already(bound, sock)))
 		told = *bound;
 	else if (by_thread)
 		read_thread_context(&told);
@@ -124,11 +122,12 @@ __noinline int tell_user(u64 sock, u64 journey, u64 skb, u32 what, u32 by_thread
 /*
  * Which of a socket's writes is the last one whose sequence number, or by_ack what it
  * had received by then, is below a limit: its number and 1; 0, none. Counted without
- * branches, which the verifier would all follow.
+ * branches, which the verifier would all follow. It means something to who has found
+ * writes_to the socket.
  */
 __noinline int last_write(u64 sock, u32 limit, u32 by_ack)
 {
-	struct socket_writes *known = writes_to(sock);
+	struct socket_writes *known = bpf_map_lookup_elem(&writes, &sock);
 	u32 behind = (by_ack & 1) * sizeof(u32); /* ack is behind seq */
 	u32 i, before = 0, first;
 
@@ -163,8 +162,8 @@ __noinline int tell_acknowledgement(u64 sock, u64 journey, u64 skb, u32 ack)
 		if (number)
 			told = &known->last[(number - 1) & (WRITES_PER_SOCKET - 1)].told;
 		if (!told || told->side != SIDE_ASKS) {
-			told = receiving_context(sock);
-			if (told && told->side != SIDE_ANSWERS)
+			told = socket_context(sock, 0);
+			if (told && (told->side != SIDE_ANSWERS || answers_already(told, sock)))
 				told = 0;
 		}
 	} else if (applications_seen) {

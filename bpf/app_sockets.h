@@ -48,9 +48,10 @@ static __always_inline u32 ports_of(u64 sock)
 static __always_inline int is_of_connection(u32 *known, u64 sock)
 {
 	u32 ports = ports_of(sock);
+	u32 peer = *known & 0xffff; /* in the order of the wire */
 
-	if (!(*known & 0xffff)) /* the peer's, in the order of the wire */
-		*known = ports;
+	barrier_var(peer); /* without a branch, whose both ways the verifier would follow */
+	*known |= ports & -((peer - 1) >> 31);
 	return *known == ports;
 }
 

@@ -36,22 +36,21 @@ static __always_inline u64 func_of(struct pt_regs *ctx)
 	return PT_REGS_IP(ctx) - 1;
 }
 
-/*
- * Is a call of this function not to be recorded, since the function is shed? Then it
- * is counted.
- */
-static __always_inline int sheds(struct pt_regs *ctx)
+/* Is a function shed? Then its call is counted. */
+__noinline int is_shed(u64 func)
 {
-	u64 func, *frames;
+	u64 *frames = bpf_map_lookup_elem(&shed_functions, &func);
 
-	if (!can_shed || !shed_count)
-		return 0;
-	func = func_of(ctx);
-	frames = bpf_map_lookup_elem(&shed_functions, &func);
 	if (!frames)
 		return 0;
 	++*frames;
 	return 1;
+}
+
+/* Is this call not to be recorded, since the function is shed? */
+static __always_inline int sheds(struct pt_regs *ctx)
+{
+	return can_shed && shed_count ? is_shed(func_of(ctx)) : 0;
 }
 
 static __always_inline void fill_frame(struct pt_regs *ctx, struct frame_record *frame,
@@ -59,7 +58,8 @@ static __always_inline void fill_frame(struct pt_regs *ctx, struct frame_record 
 				       u64 skb, u32 tid, u64 now)
 {
 	frame->kind = RECORD_FRAME;
-	frame->flags = can_shed && shed_count ? FRAME_SHED : 0;
+	/* 0 or 1, as shed_count is; without a branch, whose both ways the verifier would follow. */
+	frame->flags = can_shed ? (-shed_count >> 31) * FRAME_SHED : 0;
 	frame->cpu = bpf_get_smp_processor_id();
 	frame->tid = tid;
 	frame->journey = state->journey;
