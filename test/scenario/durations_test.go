@@ -18,14 +18,16 @@ import (
 // tracers measure the same call, and both see all that is nested below, the
 // handlers of either tracer included. They differ by the handlers of the call
 // itself: the kernel runs one tracer's inside or outside of the other's two
-// times. Under emulation ours take up to 45 µs where the skb has come to another
-// device and its headers are read anew, and up to 150 µs in the first call of a
-// journey, where the filter runs without direct loads; ftrace's take 5 to 15 µs.
+// times. Under emulation ours take up to 45 µs, mostly 70 to 90 µs in
+// dev_hard_start_xmit, where the skb has its link header and a device and its headers are
+// read anew, and up to 150 µs in the first call of a journey, where the filter runs
+// without direct loads; ftrace's take 5 to 15 µs.
 // A virtual CPU that the host takes away between two readings, or an interrupt,
 // adds anything up to some 10 ms to one of them: so a few calls may differ by
 // more.
 const (
 	handlersNs   = 60_000
+	newHeadersNs = 130_000
 	firstCallNs  = 170_000
 	shareOfCall  = 0.10
 	agreeingPart = 0.90
@@ -55,9 +57,14 @@ func TestDurations(t *testing.T) {
 			begin := float64(j.root.number("otel_kprobe.start_mono_ns") + s.number("otel_kprobe.offset_ns"))
 			ours := float64(s.number("otel_kprobe.duration_ns"))
 			theirs, ok := findCall(calls, s.name, begin, begin+ours)
-			bound := handlersNs + shareOfCall*theirs
-			if i == 0 {
-				bound = firstCallNs + shareOfCall*theirs
+			bound := shareOfCall * theirs
+			switch {
+			case i == 0:
+				bound += firstCallNs
+			case s.name == "dev_hard_start_xmit":
+				bound += newHeadersNs
+			default:
+				bound += handlersNs
 			}
 			if difference := ours - theirs; ok && difference <= bound && difference >= -bound {
 				agreed++
