@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the kernel tests of bpf, internal/filter and internal/probe and the scenarios
 # (test/scenario) on real kernels: one boot for each, and two more of 6.12, under
-# lockdown and for the soak, some at a time. test/vm/run.sh boots again when a machine does not come up.
+# lockdown and for the soak, some at a time. test/scenario/guest.sh says which tests are
+# for some kernels only. test/vm/run.sh boots again when a machine does not come up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -70,7 +71,7 @@ boot() {
 	shift
 	for attempt in first last; do
 		status=0
-		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 3000 \
+		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 4200 \
 			--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" \
 			--env "OTEL_KPROBE_BULK=${OTEL_KPROBE_BULK:-}" --env "OTEL_KPROBE_SOAK=${OTEL_KPROBE_SOAK:-}" \
 			--env "OTEL_KPROBE_OUTAGE=${OTEL_KPROBE_OUTAGE:-}" "$@" || status=$?
