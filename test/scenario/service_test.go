@@ -214,8 +214,8 @@ func TestService(t *testing.T) {
 	time.Sleep(settle)
 	o := s.stop(t)
 
-	checkServiceFile(t, filepath.Join(dir, "spans.jsonl"), steadySent, held)
-	checkServiceSums(t, o)
+	leftOut := checkServiceSums(t, o)
+	checkServiceFile(t, filepath.Join(dir, "spans.jsonl"), steadySent, held, leftOut)
 	t.Run("nothing left behind", checkClean)
 }
 
@@ -238,8 +238,10 @@ func checkListener(t *testing.T) {
 }
 
 // checkServiceFile expects each datagram once and whole, the pings of the second
-// filter alone, and one of the two writes.
-func checkServiceFile(t *testing.T, path string, steadySent, heldSent int) {
+// filter alone, and one of the two writes. When the kernel left probes out, one datagram
+// may be missing: its first functions went by the old set of programs, which then took it
+// for the new one's, as the new one, which saw them, did for the old one's.
+func checkServiceFile(t *testing.T, path string, steadySent, heldSent int, leftOut uint64) {
 	t.Helper()
 	var datagrams, heldOnes, pinged, requests int
 	eachTrace(t, path, func(j *journey, _ ptrace.SpanSlice) {
@@ -262,7 +264,8 @@ func checkServiceFile(t *testing.T, path string, steadySent, heldSent int) {
 			pinged++
 		}
 	})
-	if datagrams != steadySent || heldOnes != heldSent {
+	missing := steadySent - datagrams
+	if missing < 0 || missing > 1 || missing == 1 && leftOut == 0 || heldOnes != heldSent {
 		t.Errorf("%d of %d datagrams are shown, and %d of %d that were held", datagrams, steadySent, heldOnes, heldSent)
 	}
 	// Each ping is a request and an answer, and loopback keeps both in one namespace.
@@ -274,8 +277,9 @@ func checkServiceFile(t *testing.T, path string, steadySent, heldSent int) {
 	}
 }
 
-// checkServiceSums holds both parts of the summary to their promises.
-func checkServiceSums(t *testing.T, o *outcome) {
+// checkServiceSums holds both parts of the summary to their promises, and gives how many
+// probes the kernel left out.
+func checkServiceSums(t *testing.T, o *outcome) uint64 {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(o.dir, "summary.json"))
 	if err != nil {
@@ -317,6 +321,7 @@ func checkServiceSums(t *testing.T, o *outcome) {
 	}
 	exporters.summary.KernelLost, exporters.summary.Tracker = p.KernelLost, p.Tracker
 	checkNothingLost(t, &exporters)
+	return p.KernelLost["recursion_missed"]
 }
 
 // TestServiceNotRequired goes on without a section that cannot be traced, and ends

@@ -158,16 +158,28 @@ func checkWalk(t *testing.T, tr *traffic) {
 	if names := sent[1].functions(); !slices.Contains(names, "ip_options_build") && tr.witness.options["ip_options_build"] {
 		t.Errorf("the ping with options lacks ip_options_build: %v", names)
 	}
-	replies := echoes(tr.journeys, hostIP, guestIP, 0)
-	if len(replies) == 0 {
-		t.Errorf("no trace of a reply from %s", hostIP)
-	}
-	for _, j := range replies {
-		want := want
-		want.Name, want.Source, want.Target, want.Direction = "packet rx icmp", hostIP, guestIP, "receive"
+	checkReplies(t, tr, want)
+	checkQueues(t, tr)
+}
+
+// checkReplies expects the way of the replies, of which one at least is whole: where the
+// card's interrupt comes while a probe runs, the kernel leaves the probes of all that the
+// interrupt does out, and says so of programs that are not on perf events.
+func checkReplies(t *testing.T, tr *traffic, want passage) {
+	want.Name, want.Source, want.Target, want.Direction = "packet rx icmp", hostIP, guestIP, "receive"
+	leavesOut := tr.summary.Backend == "kprobe" || tr.summary.KernelLost["recursion_missed"] > 0
+	whole := 0
+	for _, j := range echoes(tr.journeys, hostIP, guestIP, 0) {
+		if j.root.name == "packet icmp" && leavesOut {
+			t.Logf("left out: the begin of %s", j)
+			continue
+		}
+		whole++
 		checkPassage(t, j, want)
 	}
-	checkQueues(t, tr)
+	if whole == 0 {
+		t.Errorf("no whole trace of a reply from %s", hostIP)
+	}
 }
 
 // checkPath holds one tree against the walk-through: the functions in their
