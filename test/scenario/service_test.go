@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -277,26 +278,33 @@ func checkServiceFile(t *testing.T, path string, steadySent, heldSent int, leftO
 	}
 }
 
-// checkServiceSums holds both parts of the summary to their promises, and gives how many
-// probes the kernel left out.
-func checkServiceSums(t *testing.T, o *outcome) uint64 {
+// readServiceSummary reads the file of --summary-file: all of it, its packets and the
+// exporters as after a run of packets alone, and its requests.
+func readServiceSummary(t *testing.T, o *outcome) (s serviceSummary, packets outcome, b blockSummary) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(o.dir, "summary.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var s serviceSummary
 	if err := json.Unmarshal(text, &s); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
+	packets = outcome{exit: o.exit, stderr: o.stderr, summary: s.Packets}
+	if err := errors.Join(json.Unmarshal(s.Block, &b), json.Unmarshal(s.Exporters, &packets.summary.Exporters)); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return s, packets, b
+}
+
+// checkServiceSums holds both parts of the summary to their promises, and gives how many
+// probes the kernel left out.
+func checkServiceSums(t *testing.T, o *outcome) uint64 {
+	t.Helper()
+	s, packets, b := readServiceSummary(t, o)
 	if s.Reloads != 2 || s.ReloadsFailed != 2 {
 		t.Errorf("%d reloads, %d failed; want 2 and 2", s.Reloads, s.ReloadsFailed)
 	}
-	var b blockSummary
-	if err := json.Unmarshal(s.Block, &b); err != nil {
-		t.Fatal(err)
-	}
-	p := &s.Packets
+	p := &packets.summary
 	if p.Submitted == nil || *p.Submitted != p.Frames {
 		t.Errorf("the kernel submitted %v frames, %d came", p.Submitted, p.Frames)
 	}
@@ -310,17 +318,12 @@ func checkServiceSums(t *testing.T, o *outcome) uint64 {
 	if b.Requests != 2 || b.Submitted != 2 || b.Traces != 1 {
 		t.Errorf("%d requests came of %d, %d traces; want 2, 2 and 1", b.Requests, b.Submitted, b.Traces)
 	}
-	var exporters outcome
-	if err := json.Unmarshal([]byte(`{"exporters":`+string(s.Exporters)+`}`), &exporters.summary); err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range exporters.summary.Exporters {
+	for _, e := range p.Exporters {
 		if e.Spans != p.Spans+b.Spans || e.Exported != e.Spans {
 			t.Errorf("%d and %d spans were built; %+v", p.Spans, b.Spans, e)
 		}
 	}
-	exporters.summary.KernelLost, exporters.summary.Tracker = p.KernelLost, p.Tracker
-	checkNothingLost(t, &exporters)
+	checkNothingLost(t, &packets)
 	return p.KernelLost["recursion_missed"]
 }
 

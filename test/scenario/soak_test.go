@@ -4,7 +4,6 @@ package scenario
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -238,19 +237,7 @@ func checkSamples(t *testing.T, samples []sample, left int) {
 // as lost.
 func checkSoakSums(t *testing.T, o *outcome, arrived uint64) (lost uint64) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(o.dir, "summary.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s serviceSummary
-	if err := json.Unmarshal(text, &s); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-	var b blockSummary
-	packets := outcome{exit: o.exit, stderr: o.stderr, summary: s.Packets}
-	if err := errors.Join(json.Unmarshal(s.Block, &b), json.Unmarshal(s.Exporters, &packets.summary.Exporters)); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
+	s, packets, b := readServiceSummary(t, o)
 	e := packets.summary.Exporters[0]
 	if e.Spans != s.Packets.Spans+b.Spans || e.Spans != e.Exported+e.Dropped+e.Rejected+e.Failed+e.Unsent {
 		t.Errorf("%d and %d spans were built; %+v", s.Packets.Spans, b.Spans, e)
