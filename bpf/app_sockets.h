@@ -72,19 +72,16 @@ static __noinline int take_socket(struct pt_regs *ctx)
 	if (!sock)
 		return 0;
 	applications_seen = 1;
+	if (side != SIDE_ANSWERED)
+		return change_context(ctx, entry_of(&bound_sockets, &sock), side, ports_of(sock));
 	known = bpf_map_lookup_elem(&bound_sockets, &sock);
 	/* A span speaks of its end only while the socket is still its own. */
-	if (side == SIDE_ANSWERED && (!known || *(u64 *)known->app.span_id != ctx->rdi))
+	if (!known || *(u64 *)known->app.span_id != ctx->rdi)
 		return 0;
-	if (kind == SOCKET_FREE) {
-		known->source = 0;
-		bpf_map_delete_elem(&bound_sockets, &sock);
-		return 0;
-	}
-	known = entry_of(&bound_sockets, &sock);
-	if (known)
-		known->ports = ports_of(sock);
-	change_context(ctx, known, side);
+	if (kind == SOCKET_ANSWERED)
+		return change_context(ctx, known, side, ports_of(sock));
+	known->source = 0;
+	bpf_map_delete_elem(&bound_sockets, &sock);
 	return 0;
 }
 

@@ -51,7 +51,7 @@ const struct told_context no_context = {};
  * refuse to put an entry into a map, or to take it out, when it does not get the lock in
  * time (https://mail.spinics.net/lists/bpf/msg134309.html). Readers see no span meanwhile.
  */
-static __noinline int change_context(struct pt_regs *ctx, struct told_context *known, __u32 side)
+static __noinline int change_context(struct pt_regs *ctx, struct told_context *known, __u32 side, __u32 ports)
 {
 	__u64 *ids;
 
@@ -67,6 +67,7 @@ static __noinline int change_context(struct pt_regs *ctx, struct told_context *k
 	ids[2] = ctx->rdi;
 	known->flags = ctx->rax & STATEMENT_UNSAMPLED ? APP_UNSAMPLED : 0;
 	known->side = side;
+	known->ports = ports;
 	barrier();
 	known->source = APP_HELPER;
 	return 0;
@@ -109,7 +110,7 @@ static __noinline int take_span_start(struct pt_regs *ctx)
 	struct goroutine key = {.g = ctx->r14, .tgid = bpf_get_current_pid_tgid() >> 32};
 
 	applications_seen = 1;
-	change_context(ctx, entry_of(&goroutine_contexts, &key), 0);
+	change_context(ctx, entry_of(&goroutine_contexts, &key), 0, 0);
 	note_span(ctx->rdi, key.g);
 	return 0;
 }

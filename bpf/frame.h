@@ -164,7 +164,7 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	state->seen_mono_ns = now;
 	/*
 	 * What a shed function tells beside its frame has been told by now. An skb's first
-	 * frame is never left away, so that each packet has one; nor is one whose return
+	 * frame is never shed, so that each packet has one; nor is one whose return
 	 * tells of kin.
 	 */
 	if (state->entered && !(mode & MODE_KIN) && sheds(ctx))
