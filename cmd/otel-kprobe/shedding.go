@@ -63,7 +63,7 @@ func (s *shedding) look(nowMonoNs uint64) error {
 	case len(d.Shed) > 0:
 		return s.shed(d.Shed, rates)
 	case d.Short:
-		s.logger.Warn("more events come than are permitted, and no function is left that could be shed: narrow the filter", rates...)
+		s.logger.Warn("more events come than are permitted, and no function is left that could be shed: narrow the filter, or sample the packets", rates...)
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func TestSheddingFallsShort(t *testing.T) {
 	if err := s.look(uint64(guard.BudgetWindow)); err != nil {
 		t.Fatal(err)
 	}
-	want := `msg="more events come than are permitted, and no function is left that could be shed: narrow the filter" events_per_second=20 permitted=1`
+	want := `msg="more events come than are permitted, and no function is left that could be shed: narrow the filter, or sample the packets" events_per_second=20 permitted=1`
 	if !strings.Contains(log.String(), want) {
 		t.Errorf("the log lacks %s\n%s", want, log)
 	}

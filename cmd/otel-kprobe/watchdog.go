@@ -54,9 +54,9 @@ func (w *watchdog) look(nowMonoNs uint64) error {
 	if !errors.As(err, &exceeded) {
 		return err
 	}
-	advice := "narrow what is traced, or raise --max-cpu"
+	advice := "narrow what is traced, take a share of it with --sample, or raise --max-cpu"
 	if !exceeded.CPU {
-		advice = "narrow what is traced, raise --ring-size if it comes in bursts, or raise --max-loss"
+		advice = "narrow what is traced, take a share of it with --sample, raise --ring-size if it comes in bursts, or raise --max-loss"
 	}
 	return &statusError{exitTooCostly, errors.New(w.says(fmt.Sprintf(
 		"%v, in the last %v and the %v before: all probes were detached, and what had been gathered was exported; %s",

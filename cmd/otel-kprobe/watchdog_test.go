@@ -31,7 +31,7 @@ func TestWatchdogEnds(t *testing.T) {
 			nil,
 			guard.Cost{CPUNs: 5e9},
 			"tracing took 50% of a CPU, more than the 20% of --max-cpu, in the last 10s and the 10s before: " +
-				"all probes were detached, and what had been gathered was exported; narrow what is traced, or raise --max-cpu",
+				"all probes were detached, and what had been gathered was exported; narrow what is traced, take a share of it with --sample, or raise --max-cpu",
 			2, 0,
 		},
 		{
@@ -40,7 +40,7 @@ func TestWatchdogEnds(t *testing.T) {
 			&shared{},
 			guard.Cost{Seen: 6000, Lost: 2000},
 			"25% of the events were lost, more than the 10% of max_loss, in the last 10s and the 10s before: " +
-				"all probes were detached, and what had been gathered was exported; narrow what is traced, raise ring_size if it comes in bursts, or raise max_loss",
+				"all probes were detached, and what had been gathered was exported; narrow what is traced, take a share of it with sample, raise ring_size if it comes in bursts, or raise max_loss",
 			0, 2,
 		},
 	} {
