@@ -59,6 +59,8 @@ type BlockOptions struct {
 	Bios      bool // ProgramBioQueue is among Programs
 	// OldKernel chooses the object for kernels before 5.17.
 	OldKernel bool
+	// LoopMulti loads ProgramLoop… for kprobe.multi.
+	LoopMulti bool
 	// StatusErrno says that block_rq_complete reports an errno, not a
 	// blk_status_t.
 	StatusErrno bool
@@ -87,10 +89,11 @@ type BlockOptions struct {
 // BlockObjects are the loaded block programs and their maps. Close releases
 // them; what was attached must be detached first.
 type BlockObjects struct {
-	Programs map[string]*ebpf.Program
-	maps     map[string]*ebpf.Map
-	vars     map[string]*ebpf.Variable
-	old      bool
+	Programs  map[string]*ebpf.Program
+	LoopMulti bool // as BlockOptions has it
+	maps      map[string]*ebpf.Map
+	vars      map[string]*ebpf.Variable
+	old       bool
 }
 
 // LoadBlock creates the maps and loads the programs. A program that the
@@ -117,6 +120,11 @@ func LoadBlock(o BlockOptions) (*BlockObjects, error) {
 	if err := applyBlockSettings(spec, o); err != nil {
 		return nil, err
 	}
+	for _, name := range []string{ProgramLoopBegin, ProgramLoopEnd} {
+		if program := spec.Programs[name]; program != nil && o.LoopMulti {
+			program.AttachType = ebpf.AttachTraceKprobeMulti
+		}
+	}
 	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
 		Programs:        ebpf.ProgramOptions{KernelTypes: o.KernelTypes},
 		MapReplacements: replaceContexts(o.Contexts),
@@ -125,10 +133,11 @@ func LoadBlock(o BlockOptions) (*BlockObjects, error) {
 		return nil, fmt.Errorf("load BPF programs: %w", err)
 	}
 	return &BlockObjects{
-		Programs: collection.Programs,
-		maps:     collection.Maps,
-		vars:     collection.Variables,
-		old:      o.OldKernel,
+		Programs:  collection.Programs,
+		LoopMulti: o.LoopMulti,
+		maps:      collection.Maps,
+		vars:      collection.Variables,
+		old:       o.OldKernel,
 	}, nil
 }
 

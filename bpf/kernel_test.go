@@ -50,7 +50,7 @@ type loading struct {
 	attachType ebpf.AttachType
 }
 
-// loadings are those that the running kernel has.
+// loadings are those that the running kernel has, the best at the end.
 func loadings(t *testing.T, types *btf.Spec) []loading {
 	t.Helper()
 	ways := []loading{{"kprobe", Classic, ebpf.AttachNone}}
@@ -90,7 +90,8 @@ func liveKfuncs(t *testing.T, types *btf.Spec) map[string]uint32 {
 }
 
 // TestKernelLoadsEveryProgram loads all programs of the object in every way in
-// which a backend does, with every setting.
+// which a backend does, with every setting; in ways that the kernel has a better one
+// than, as an old kernel's best is tested there, with the fewest and the most.
 func TestKernelLoadsEveryProgram(t *testing.T) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
@@ -114,8 +115,12 @@ func TestKernelLoadsEveryProgram(t *testing.T) {
 			HasRules: true, XTPrivFirst: true, ModuleTypes: nftablesTypes(t), Sheds: true,
 		},
 	}
-	for _, way := range loadings(t, types) {
+	ways := loadings(t, types)
+	for i, way := range ways {
 		for name, o := range variants {
+			if i < len(ways)-1 && name != "plain" && name != "everything" {
+				continue
+			}
 			t.Run(fmt.Sprint(way.name, "/", name), func(t *testing.T) {
 				o.Kind, o.AttachType = way.kind, way.attachType
 				o.RingBytes, o.CPUs = 1<<20, runtime.NumCPU()

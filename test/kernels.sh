@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the kernel tests of bpf, internal/filter and internal/probe and the scenarios
 # (test/scenario) on real kernels: one boot for each, and two more of 6.12, under
-# lockdown and for the soak, some at a time. test/scenario/guest.sh says which tests are
-# for some kernels only. test/vm/run.sh boots again when a machine does not come up.
+# lockdown and for the soak, some at a time. test/vm/run.sh boots again when a machine
+# does not come up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,9 @@ usage: kernels.sh [--suite NAME]… [--run RE] [KERNEL]…
   KERNEL        $(test/vm/images.sh list | tr '\n' ' ')(default: all of them)
 
 It tests bin/otel-kprobe, or what OTEL_KPROBE_BIN names, on as many machines at a
-time as processors and memory allow, or as OTEL_KPROBE_VMS says. OTEL_KPROBE_BULK=10m makes
+time as processors and memory allow, or as OTEL_KPROBE_VMS says. Tests that two kernels
+suffice for run on two (test/scenario/guest.sh has the lists); OTEL_KPROBE_ALL=1 runs every
+test on every kernel, which takes about twice as long. OTEL_KPROBE_BULK=10m makes
 TestBulk send for so long, 20m at most; OTEL_KPROBE_SOAK=30m is for TestSoak, and
 OTEL_KPROBE_OUTAGE=10m for how long the receiver of TestFaultCollector is away.
 USAGE
@@ -73,6 +75,7 @@ boot() {
 		status=0
 		test/vm/run.sh --kernel "$kernel" --share "$share" --timeout 4200 \
 			--env OTEL_KPROBE_BIN=/share/otel-kprobe --env "OTEL_KPROBE_RUN=$pattern" \
+			--env "OTEL_KPROBE_ALL=${OTEL_KPROBE_ALL:-}" \
 			--env "OTEL_KPROBE_BULK=${OTEL_KPROBE_BULK:-}" --env "OTEL_KPROBE_SOAK=${OTEL_KPROBE_SOAK:-}" \
 			--env "OTEL_KPROBE_OUTAGE=${OTEL_KPROBE_OUTAGE:-}" "$@" || status=$?
 		[[ $status -eq 75 && $attempt == first ]] || return "$status"

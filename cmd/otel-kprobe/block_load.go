@@ -39,7 +39,8 @@ func attachBlock(s blockSettings, logger *slog.Logger) (*attachedBlock, error) {
 			return nil, err
 		}
 	}
-	if err := kernel.CannotTraceBlock(kernel.Check()); err != nil {
+	findings := kernel.Check()
+	if err := kernel.CannotTraceBlock(findings); err != nil {
 		return nil, err
 	}
 	if btfErr != nil {
@@ -49,7 +50,7 @@ func attachBlock(s blockSettings, logger *slog.Logger) (*attachedBlock, error) {
 		return nil, fmt.Errorf("raise the limit of locked memory: %w", err)
 	}
 	options := blockLoadOptions(s, kernel.ReadBlockSignatures(vmlinux))
-	options.Operations = operations
+	options.Operations, options.LoopMulti = operations, kernel.HasMultiOfModules(findings)
 	if options.Records {
 		options.Correlate = s.output.correlate != correlateOff
 		options.Contexts = openContexts(s.output.correlate, logger)
@@ -67,8 +68,8 @@ func attachBlock(s blockSettings, logger *slog.Logger) (*attachedBlock, error) {
 		_ = objects.Close() // err tells what went wrong first
 		return nil, explainRefusal(err)
 	}
-	if attachment.LoopMissing {
-		logger.Info("requests below loop devices are shown apart: the loop driver's function was not found")
+	if why := attachment.LoopMissing; why != nil {
+		logger.Info("requests below loop devices are shown apart: the loop driver is not probed", "why", why)
 	}
 	return &attachedBlock{
 		objects:    objects,

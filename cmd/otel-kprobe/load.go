@@ -85,6 +85,7 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		Functions: functions,
 		EntryOnly: s.entryOnly,
 		Filters:   programs.filters,
+		Address:   addresses(backend, symbols),
 		Progress:  func(done int) { progress(done, total) },
 	})
 	if err != nil {
@@ -104,6 +105,18 @@ func attach(ctx context.Context, s packetsSettings, logger *slog.Logger, progres
 		skbFields:  extras.fields,
 		took:       time.Since(start),
 	}, nil
+}
+
+// addresses is AttachOptions.Address, nil when symbols are not needed or hidden.
+func addresses(backend probe.Backend, symbols func() (*kernel.Symbols, error)) func(string) (uint64, error) {
+	if backend != probe.BackendKprobe {
+		return nil
+	}
+	known, err := symbols()
+	if err != nil {
+		return nil
+	}
+	return known.Address
 }
 
 // chooseBackend takes the one that was asked for, or the best that there is; why

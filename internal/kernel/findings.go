@@ -128,6 +128,14 @@ func ChooseBackend(findings []Finding) (name, why string) {
 	}
 }
 
+// HasMultiOfModules is true when kprobe.multi finds functions of modules by their names
+// (https://git.kernel.org/torvalds/c/3640bf8584f4, Linux 6.2). It needs fewer rights than
+// single kprobes: kernel.perf_event_paranoid does not matter to it. What tells is
+// kprobe.session, which is newer.
+func HasMultiOfModules(findings []Finding) bool {
+	return find(findings, FindingSession).Status == StatusOK
+}
+
 // CheckBackend returns nil when the named backend works, else a
 // *CannotTraceError that says what it lacks. Unknown names give an error, too.
 func CheckBackend(findings []Finding, name string) error {

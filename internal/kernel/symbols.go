@@ -236,5 +236,18 @@ func (s *Symbols) Named(name string) []Symbol {
 	return found
 }
 
+// Address returns the address of the only symbol of that name, 0 where there are several,
+// and an os.ErrNotExist where there is none.
+func (s *Symbols) Address(name string) (uint64, error) {
+	switch found := s.Named(name); len(found) {
+	case 0:
+		return 0, fmt.Errorf("find symbol %s: %w", name, os.ErrNotExist)
+	case 1:
+		return found[0].Addr, nil
+	default:
+		return 0, nil
+	}
+}
+
 // Len returns the number of symbols.
 func (s *Symbols) Len() int { return len(s.sorted) }

@@ -147,3 +147,18 @@ func TestMemoryBases(t *testing.T) {
 		t.Errorf("%d symbols of code, want 1", s.Len())
 	}
 }
+
+func TestAddress(t *testing.T) {
+	symbols, err := kernel.ParseSymbols(strings.NewReader("10 t once\n20 t twice\n30 T twice\t[m]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]uint64{"once": 0x10, "twice": 0} {
+		if got, err := symbols.Address(name); got != want || err != nil {
+			t.Errorf("%s is at %#x, error %v; want %#x", name, got, err, want)
+		}
+	}
+	if _, err := symbols.Address("never"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error %v, want that there is none", err)
+	}
+}

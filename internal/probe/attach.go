@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -22,6 +23,10 @@ type AttachOptions struct {
 	EntryOnly bool // no returns
 	// Filters are those whose rules are told; RulePrograms(Filters) are loaded.
 	Filters kernel.PacketFilters
+	// Address gives the address of the only function of a name, 0 where several have it
+	// or it is not known, and an os.ErrNotExist where none has it; BackendKprobe attaches
+	// by it. Nil means that none is known.
+	Address func(symbol string) (uint64, error)
 	// Progress is called with the number of functions that are attached by
 	// now; from one goroutine at a time. Nil is allowed.
 	Progress func(done int)
@@ -29,7 +34,7 @@ type AttachOptions struct {
 
 // Attachment is what is attached. Nothing of it outlives the process.
 type Attachment struct {
-	entries, returns, ends []link.Link
+	entries, returns, ends []io.Closer
 	// Attached is the number of functions whose entry is probed.
 	Attached int
 	// Refused are the functions that the kernel would not attach to.
@@ -58,22 +63,26 @@ func (a *Attachment) attachAll(ctx context.Context, objects *bpf.Objects, o Atta
 	if err := a.attachTracepoints(objects); err != nil {
 		return err
 	}
-	if err := a.attachSockets(objects, o.Backend); err != nil {
+	at := attacher{objects: objects, backend: o.Backend}
+	if o.Backend == BackendKprobe {
+		at.singles = newSingles(o.Address)
+	}
+	if err := a.attachSockets(at); err != nil {
 		return err
 	}
-	if err := a.attachRules(objects, o.Backend, o.Filters); err != nil {
+	if err := a.attachRules(at, o.Filters); err != nil {
 		return err
 	}
 	if o.Backend == BackendSession {
-		return a.attachSession(objects, o)
+		return a.attachSession(at, o)
 	}
-	if err := a.attachEnds(objects, o.Backend, endFunctions()); err != nil {
+	if err := a.attachEnds(at, endFunctions()); err != nil {
 		return err
 	}
 	if o.Backend == BackendMulti {
 		return a.attachMulti(objects, o)
 	}
-	return a.attachSingles(ctx, objects, o)
+	return a.attachSingles(ctx, at, o)
 }
 
 func (a *Attachment) nothingAttached() error {
@@ -99,34 +108,49 @@ func (a *Attachment) attachTracepoints(objects *bpf.Objects) error {
 
 // attachEnds gives those of the freeing functions that this kernel has a probe
 // of their own.
-func (a *Attachment) attachEnds(objects *bpf.Objects, backend Backend, ends []endFunction) error {
-	links, err := attachAtOnce(ends, func(end endFunction) ([]link.Link, error) {
-		l, err := attachEntry(objects, backend, end.function, end.program)
+func (a *Attachment) attachEnds(at attacher, ends []endFunction) error {
+	links, err := attachAtOnce(ends, func(end endFunction) ([]io.Closer, error) {
+		l, err := at.entry(end.function, end.program)
 		if err != nil {
 			return nil, fmt.Errorf("attach to %s, which frees an skb: %w", end.function, err)
 		}
-		return []link.Link{l}, nil
+		return []io.Closer{l}, nil
 	})
 	a.ends = append(a.ends, links...)
 	return err
 }
 
-// attachEntry attaches a program to the entry of one function.
-func attachEntry(objects *bpf.Objects, backend Backend, function, program string) (link.Link, error) {
-	if backend == BackendKprobe {
-		return link.Kprobe(function, objects.Programs[program], nil)
+// attacher attaches programs to functions by their names, in the backend's way.
+type attacher struct {
+	objects *bpf.Objects
+	backend Backend
+	singles singles // of BackendKprobe
+}
+
+// entry attaches a program to the entry of one function.
+func (at attacher) entry(function, program string) (io.Closer, error) {
+	if at.backend == BackendKprobe {
+		return at.singles.attach(at.objects.Programs[program], function, atEntry)
 	}
-	return link.KprobeMulti(objects.Programs[program], link.KprobeMultiOptions{Symbols: []string{function}})
+	return link.KprobeMulti(at.objects.Programs[program], link.KprobeMultiOptions{Symbols: []string{function}})
+}
+
+// ret attaches a program to the return of one function.
+func (at attacher) ret(function, program string) (io.Closer, error) {
+	if at.backend == BackendKprobe {
+		return at.singles.attach(at.objects.Programs[program], function, atReturn)
+	}
+	return link.KretprobeMulti(at.objects.Programs[program], link.KprobeMultiOptions{Symbols: []string{function}})
 }
 
 // attachAtOnce attaches to several functions that have nothing to do with one
 // another, all at once: a single kprobe is slow and mostly waits. What this kernel
 // lacks (inlined or renamed: docs/kernels.md) is left out. With an error, what was
 // attached is given too.
-func attachAtOnce[F any](functions []F, attach func(F) ([]link.Link, error)) ([]link.Link, error) {
+func attachAtOnce[F any](functions []F, attach func(F) ([]io.Closer, error)) ([]io.Closer, error) {
 	var (
 		wg    sync.WaitGroup
-		links = make([][]link.Link, len(functions))
+		links = make([][]io.Closer, len(functions))
 		errs  = make([]error, len(functions))
 	)
 	for i, f := range functions {
@@ -148,7 +172,7 @@ func (a *Attachment) attachMulti(objects *bpf.Objects, o AttachOptions) error {
 		groups[f.program()] = append(groups[f.program()], f)
 	}
 	if !o.EntryOnly {
-		attach := func(opts link.KprobeMultiOptions) (link.Link, error) {
+		attach := func(opts link.KprobeMultiOptions) (io.Closer, error) {
 			return link.KretprobeMulti(objects.Programs[bpf.ProgramLeave], opts)
 		}
 		// A function that refuses its return is left out of the entries below.
@@ -160,7 +184,7 @@ func (a *Attachment) attachMulti(objects *bpf.Objects, o AttachOptions) error {
 		a.Refused = append(a.Refused, refused...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
-		attach := func(opts link.KprobeMultiOptions) (link.Link, error) {
+		attach := func(opts link.KprobeMultiOptions) (io.Closer, error) {
 			return link.KprobeMulti(objects.Programs[name], opts)
 		}
 		group := without(groups[name], a.Refused)
@@ -181,13 +205,13 @@ func (a *Attachment) attachMulti(objects *bpf.Objects, o AttachOptions) error {
 // attachGroup attaches to all functions with one link. The kernel refuses all
 // when it refuses one, so a refused group is halved until the culprits stand
 // alone; they come back as refused.
-func attachGroup(functions []Function, attach func(link.KprobeMultiOptions) (link.Link, error)) ([]link.Link, []Skipped, error) {
+func attachGroup(functions []Function, attach func(link.KprobeMultiOptions) (io.Closer, error)) ([]io.Closer, []Skipped, error) {
 	if len(functions) == 0 {
 		return nil, nil, nil
 	}
 	l, err := attach(multiOptions(functions))
 	if err == nil {
-		return []link.Link{l}, nil, nil
+		return []io.Closer{l}, nil, nil
 	}
 	if errors.Is(err, os.ErrPermission) {
 		return nil, nil, err
@@ -229,9 +253,13 @@ func multiOptions(functions []Function) link.KprobeMultiOptions {
 func (a *Attachment) Missed() uint64 {
 	var sum uint64
 	for _, l := range slices.Concat(a.entries, a.returns) {
-		info, err := l.Info()
+		multi, ok := l.(link.Link)
+		if !ok {
+			continue // single kprobes cannot be asked
+		}
+		info, err := multi.Info()
 		if err != nil {
-			continue // single kprobes of 5.10 cannot be asked
+			continue
 		}
 		if multi := info.KprobeMulti(); multi != nil {
 			sum += multi.Missed
@@ -251,7 +279,7 @@ func (a *Attachment) Close() error {
 // closers bounds the goroutines that detach; each waits for RCU in the kernel.
 const closers = 64
 
-func closeAll(links []link.Link) error {
+func closeAll(links []io.Closer) error {
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex

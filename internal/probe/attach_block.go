@@ -18,9 +18,9 @@ import (
 type BlockAttachment struct {
 	begins []link.Link // after them nothing new is followed
 	ends   []link.Link
-	// LoopMissing says that the loop driver is loaded and its function was not
-	// found: requests below loop devices are not joined with those above.
-	LoopMissing bool
+	// LoopMissing says why the loop driver's function is not probed though it is
+	// loaded: requests below loop devices are not joined with those above.
+	LoopMissing error
 }
 
 // blockProbe is one program and what it is attached to.
@@ -156,27 +156,45 @@ func attachTracing(program *ebpf.Program, p blockProbe) (link.Link, error) {
 	return l, nil
 }
 
-// attachLoop probes the loop driver. Without its function, requests below a loop
+// attachLoop probes the loop driver. Where the kernel lets us not, requests below a loop
 // device are shown apart (LoopMissing).
 func (a *BlockAttachment) attachLoop(objects *bpf.BlockObjects) error {
 	for _, function := range loopFunctions() {
-		end, err := link.Kretprobe(function, objects.Programs[bpf.ProgramLoopEnd], nil)
-		if errors.Is(err, os.ErrNotExist) {
+		end, err := attachLoopProbe(objects, bpf.ProgramLoopEnd, function)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
 			continue
-		}
-		if err != nil {
+		case errors.Is(err, os.ErrPermission):
+			a.LoopMissing = fmt.Errorf("single kprobes are not permitted, see 'otel-kprobe check': %w", err)
+			return nil
+		case err != nil:
 			return fmt.Errorf("attach to the return of %s: %w", function, err)
 		}
 		a.ends = append(a.ends, end)
-		begin, err := link.Kprobe(function, objects.Programs[bpf.ProgramLoopBegin], nil)
+		begin, err := attachLoopProbe(objects, bpf.ProgramLoopBegin, function)
 		if err != nil {
 			return fmt.Errorf("attach to %s: %w", function, err)
 		}
 		a.ends = append(a.ends, begin)
 		return nil
 	}
-	a.LoopMissing = true
+	a.LoopMissing = errors.New("its function was not found")
 	return nil
+}
+
+// attachLoopProbe attaches in the way that the program was loaded for.
+func attachLoopProbe(objects *bpf.BlockObjects, name, function string) (link.Link, error) {
+	program, atReturn := objects.Programs[name], name == bpf.ProgramLoopEnd
+	switch multi := (link.KprobeMultiOptions{Symbols: []string{function}}); {
+	case objects.LoopMulti && atReturn:
+		return link.KretprobeMulti(program, multi)
+	case objects.LoopMulti:
+		return link.KprobeMulti(program, multi)
+	case atReturn:
+		return link.Kretprobe(function, program, nil)
+	default:
+		return link.Kprobe(function, program, nil)
+	}
 }
 
 // Attached is the number of probes that are live.

@@ -2,9 +2,8 @@ package probe
 
 import (
 	"context"
+	"io"
 	"sync"
-
-	"github.com/cilium/ebpf/link"
 
 	"github.com/otel-kprobe/otel-kprobe/bpf"
 )
@@ -15,7 +14,7 @@ const attachers = 32
 
 // attachSingles gives every function a kprobe and, unless entryOnly, a
 // kretprobe.
-func (a *Attachment) attachSingles(ctx context.Context, objects *bpf.Objects, o AttachOptions) error {
+func (a *Attachment) attachSingles(ctx context.Context, at attacher, o AttachOptions) error {
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex
@@ -29,7 +28,7 @@ func (a *Attachment) attachSingles(ctx context.Context, objects *bpf.Objects, o 
 		gate <- struct{}{}
 		go func() {
 			defer wg.Done()
-			entry, ret, err := attachSingle(objects, f, o.EntryOnly)
+			entry, ret, err := attachSingle(at, f, o.EntryOnly)
 			<-gate
 			mu.Lock()
 			defer mu.Unlock()
@@ -52,14 +51,14 @@ func (a *Attachment) attachSingles(ctx context.Context, objects *bpf.Objects, o 
 }
 
 // attachSingle attaches the return first, so that no entry goes unanswered.
-func attachSingle(objects *bpf.Objects, f Function, entryOnly bool) (entry, ret link.Link, err error) {
+func attachSingle(at attacher, f Function, entryOnly bool) (entry, ret io.Closer, err error) {
 	if !entryOnly {
-		ret, err = link.Kretprobe(f.symbol(), objects.Programs[bpf.ProgramLeave], nil)
+		ret, err = at.singles.attachAt(at.objects.Programs[bpf.ProgramLeave], f.symbol(), f.Addr, atReturn)
 		if err != nil {
 			return nil, nil, err
 		}
 	}
-	entry, err = link.Kprobe(f.symbol(), objects.Programs[f.program()], nil)
+	entry, err = at.singles.attachAt(at.objects.Programs[f.program()], f.symbol(), f.Addr, atEntry)
 	if err != nil {
 		if ret != nil {
 			_ = ret.Close() // the first error is the one that tells the cause

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/cilium/ebpf/link"
 
@@ -37,14 +38,14 @@ func socketFunctions(backend Backend) map[string][]string {
 
 // attachSockets notes from now on who uses which socket. What destroys sockets
 // comes first, so that no entry stays for an address that is used again.
-func (a *Attachment) attachSockets(objects *bpf.Objects, backend Backend) error {
-	functions := socketFunctions(backend)
+func (a *Attachment) attachSockets(at attacher) error {
+	functions := socketFunctions(at.backend)
 	for _, name := range []string{bpf.ProgramSocketGone, bpf.ProgramSocketChild, bpf.ProgramSocketUsed, bpf.ProgramSocketWritten} {
 		attach := attachNamed
-		if backend == BackendKprobe {
+		if at.backend == BackendKprobe {
 			attach = attachNamedSingly
 		}
-		links, err := attach(objects, name, functions[name])
+		links, err := attach(at, name, functions[name])
 		a.ends = append(a.ends, links...)
 		if err != nil {
 			return fmt.Errorf("attach program %s: %w", name, err)
@@ -54,24 +55,24 @@ func (a *Attachment) attachSockets(objects *bpf.Objects, backend Backend) error 
 }
 
 // attachNamed makes one link for all of the functions that there are.
-func attachNamed(objects *bpf.Objects, program string, names []string) ([]link.Link, error) {
+func attachNamed(at attacher, program string, names []string) ([]io.Closer, error) {
 	functions := make([]Function, len(names))
 	for i, name := range names {
 		functions[i] = Function{Name: name}
 	}
-	links, _, err := attachGroup(functions, func(opts link.KprobeMultiOptions) (link.Link, error) {
-		return link.KprobeMulti(objects.Programs[program], opts)
+	links, _, err := attachGroup(functions, func(opts link.KprobeMultiOptions) (io.Closer, error) {
+		return link.KprobeMulti(at.objects.Programs[program], opts)
 	})
 	return links, err
 }
 
 // attachNamedSingly gives each of the functions that there are a kprobe.
-func attachNamedSingly(objects *bpf.Objects, program string, names []string) ([]link.Link, error) {
-	return attachAtOnce(names, func(name string) ([]link.Link, error) {
-		l, err := attachEntry(objects, BackendKprobe, name, program)
+func attachNamedSingly(at attacher, program string, names []string) ([]io.Closer, error) {
+	return attachAtOnce(names, func(name string) ([]io.Closer, error) {
+		l, err := at.entry(name, program)
 		if err != nil {
 			return nil, err
 		}
-		return []link.Link{l}, nil
+		return []io.Closer{l}, nil
 	})
 }

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"testing"
@@ -47,7 +48,6 @@ func TestSessionModes(t *testing.T) {
 
 // fakeLink stands for what the kernel attached.
 type fakeLink struct {
-	link.Link
 	functions int
 }
 
@@ -56,7 +56,7 @@ func (fakeLink) Close() error { return nil }
 func TestAttachGroupLeavesOutWhatTheKernelRefuses(t *testing.T) {
 	functions := []Function{{Name: "a"}, {Name: "bad"}, {Name: "c"}, {Name: "d"}, {Name: "worse", Module: "m"}}
 	errRefused := errors.New("no such function")
-	attach := func(o link.KprobeMultiOptions) (link.Link, error) {
+	attach := func(o link.KprobeMultiOptions) (io.Closer, error) {
 		if slices.Contains(o.Symbols, "bad") || slices.Contains(o.Symbols, "worse") {
 			return nil, errRefused
 		}
@@ -81,7 +81,7 @@ func TestAttachGroupLeavesOutWhatTheKernelRefuses(t *testing.T) {
 
 func TestAttachGroupStopsWithoutPermission(t *testing.T) {
 	calls := 0
-	attach := func(link.KprobeMultiOptions) (link.Link, error) {
+	attach := func(link.KprobeMultiOptions) (io.Closer, error) {
 		calls++
 		return nil, os.ErrPermission
 	}

@@ -2,9 +2,8 @@ package probe
 
 import (
 	"fmt"
+	"io"
 	"slices"
-
-	"github.com/cilium/ebpf/link"
 
 	"github.com/otel-kprobe/otel-kprobe/bpf"
 	"github.com/otel-kprobe/otel-kprobe/internal/kernel"
@@ -71,9 +70,9 @@ func RulePrograms(filters kernel.PacketFilters) []string {
 }
 
 // attachRules attaches to those of the functions whose module is loaded.
-func (a *Attachment) attachRules(objects *bpf.Objects, backend Backend, filters kernel.PacketFilters) error {
-	links, err := attachAtOnce(ruleFunctions(filters), func(f ruleFunction) ([]link.Link, error) {
-		links, err := attachRule(objects, backend, f)
+func (a *Attachment) attachRules(at attacher, filters kernel.PacketFilters) error {
+	links, err := attachAtOnce(ruleFunctions(filters), func(f ruleFunction) ([]io.Closer, error) {
+		links, err := attachRule(at, f)
 		if err != nil {
 			err = fmt.Errorf("attach to %s, which tells rules: %w", f.function, err)
 		}
@@ -85,22 +84,16 @@ func (a *Attachment) attachRules(objects *bpf.Objects, backend Backend, filters 
 
 // attachRule attaches to the entry and, where that is wanted, to the return of a
 // function. With an error, what is attached by then is given too.
-func attachRule(objects *bpf.Objects, backend Backend, f ruleFunction) ([]link.Link, error) {
-	entry, err := attachEntry(objects, backend, f.function, f.program)
+func attachRule(at attacher, f ruleFunction) ([]io.Closer, error) {
+	entry, err := at.entry(f.function, f.program)
 	if err != nil {
 		return nil, err
 	}
-	links := []link.Link{entry}
+	links := []io.Closer{entry}
 	if f.ret == "" {
 		return links, nil
 	}
-	program := objects.Programs[f.ret]
-	var ret link.Link
-	if backend == BackendKprobe {
-		ret, err = link.Kretprobe(f.function, program, nil)
-	} else {
-		ret, err = link.KretprobeMulti(program, link.KprobeMultiOptions{Symbols: []string{f.function}})
-	}
+	ret, err := at.ret(f.function, f.ret)
 	if err != nil {
 		return links, err
 	}

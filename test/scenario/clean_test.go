@@ -48,7 +48,7 @@ func leftBehind(t *testing.T) string {
 			t.Fatal(err)
 		}
 		if n := strings.Count(string(text), "\n"); n > 0 {
-			left = append(left, fmt.Sprintf("%d lines in %s", n, path))
+			left = append(left, fmt.Sprintf("%d lines in %s: %.1000s", n, path, text))
 		}
 	}
 	objects, err := bpfObjects()
