@@ -3,8 +3,8 @@ package probe
 import "strings"
 
 // curated returns the functions that the kprobe backend watches when the user
-// names none: the path that most packets take. Single kprobes are slow to
-// attach (30–50 ms each under emulation), so it is short; `--filter-func`
+// names none: the path that most packets take. Single kprobes are slow to attach, as the
+// kernel patches its code for each, so it is short; `--filter-func`
 // replaces it. Names of several kernel versions stand side by side; those that
 // the running kernel lacks match nothing.
 func curated() map[string]bool {
