@@ -5,18 +5,18 @@
 set -uo pipefail
 cd /tmp
 
-# Every test of a kernel runs on two at least, one of each way of attaching: 5.10 and 6.1
-# attach functions one by one, 6.12 and 7.3 all of them at once. What the lists do not name
-# runs on all four; OTEL_KPROBE_ALL runs everything everywhere.
+# What the lists do not name runs on all four kernels, and what a kernel makes a
+# difference to on two at least, one of each way of attaching: 5.10 and 6.1 attach functions
+# one by one, 6.12 and 7.3 all of them at once. OTEL_KPROBE_ALL runs everything everywhere.
 #
-# Of the program alone, whatever the kernel is, on one: in a boot of its own …
+# Of the program's own for the most part, on one: in a boot of its own …
 of_soak='^Test(Soak|FaultClock|FaultCollector|FaultDiskFull)$'
 # … and beside the others.
-of_program='^Test(DyingCollector|Duration|FullDisk|Interrupt|LimitTraces|OwnTraffic|RefusingCollector)$'
+of_program='^Test(BlockHistogram|BlockInterval|DyingCollector|Duration|FaultChurn|FullDisk|Guard|Interrupt|LimitTraces|OwnTraffic|RefusingCollector|Service|ServiceNotRequired)$'
 # On the oldest and the newest,
 of_ends='^Test(BackendsThatAreMissing|BadInput|BlockBadInput|BlockRemoval|CountsEqualInterfaceCounters|EntryOnly|FilterFunc|FilterIfname|FilterMark|FilterNetNS|HTTP|HTTPProxy|Kill|KillWhileAttaching|NonSkbFuncs|Only|StackOfEveryFunction)$'
 # and on those between.
-of_middle='^Test(BlockFilters|BlockHistogram|BlockInterval|BlockSample|BlockWithoutContexts|Bulk|Durations|FaultChurn|FaultMachine|Guard|KernelBTF|Kept|NoMatch|OwnerFilters|Sample|Service|ServiceNotRequired)$'
+of_middle='^Test(BlockFilters|BlockSample|BlockWithoutContexts|Bulk|Durations|FaultMachine|KernelBTF|Kept|NoMatch|OwnerFilters|Sample)$'
 
 # Prints which tests this kernel leaves to others.
 of_others() {
