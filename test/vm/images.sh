@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds and caches what a test VM boots from, and prints the cache directory:
 #   images.sh kernel SERIES    vmlinuz, config, modules.ext4, initrd
-#   images.sh root [--peers]   root.ext4; --peers adds pwru, bpftrace, bcc tools
+#   images.sh root [VARIANT]   root.ext4; --peers adds pwru, bpftrace, bcc tools;
+#                              --docker has dockerd with Compose and little else
 #   images.sh all              everything, all kernels
 #   images.sh list             nothing built: the kernel series, oldest first
 # A cache directory's name ends in a hash of its recipe (this file, package
@@ -16,6 +17,11 @@ root_packages=(
 	nftables nginx procps tcpdump wireguard-tools dmsetup blktrace mdadm
 )
 peer_packages=(bpftrace libbpf-tools pwru)
+# A root of its own: dockerd and its clients are as large as all of the above.
+docker_packages=(
+	apparmor busybox-static ca-certificates curl docker-buildx docker-cli docker-compose
+	docker.io e2fsprogs iproute2 iptables kmod procps
+)
 
 # Modules that the initramfs loads before it mounts the root;
 # those that a kernel has built in are skipped.
@@ -129,7 +135,10 @@ pack_initrd() {
 
 build_root() {
 	local out=${*: -1} site packages=("${root_packages[@]}") mode=root
-	[[ $1 != --peers ]] || packages+=("${peer_packages[@]}")
+	case $1 in
+	--peers) packages+=("${peer_packages[@]}") ;;
+	--docker) packages=("${docker_packages[@]}") ;;
+	esac
 	[[ $(id -u) -eq 0 ]] || mode=unshare
 	site=$(vm_site main)
 	mmdebstrap --mode="$mode" --variant=minbase --architectures=amd64 \
@@ -169,16 +178,18 @@ kernel)
 	vm_cached "kernel-$2" "${vm_suites[$2]}" "$self" build-kernel "$2"
 	;;
 root)
-	vm_cached "root${2:+-peers}" "${root_packages[*]} ${peer_packages[*]}" "$self" build-root "${2:-}"
+	case ${2:-} in '' | --peers | --docker) ;; *) vm_fail "unknown root \"$2\": choose --peers or --docker" ;; esac
+	vm_cached "root${2:+-${2#--}}" "${root_packages[*]} ${peer_packages[*]}" "$self" build-root "${2:-}"
 	;;
 all)
 	for series in "${vm_kernels[@]}"; do "$self" kernel "$series"; done
 	"$self" root
 	"$self" root --peers
+	"$self" root --docker
 	;;
 list) printf '%s\n' "${vm_kernels[@]}" ;;
 build-kernel) build_kernel "$2" "$3" ;;
 build-root) build_root "$2" "$3" ;;
 pack-root) pack_root "$2" "$3" "$4" ;;
-*) vm_fail "usage: images.sh kernel SERIES | root [--peers] | all | list" ;;
+*) vm_fail "usage: images.sh kernel SERIES | root [--peers | --docker] | all | list" ;;
 esac

@@ -21,6 +21,7 @@ usage: run.sh [--kernel 6.12] [options] -- COMMAND [ARGUMENT…]
   --icount         deterministic clock: one instruction takes 2 ns, one processor;
                    waits for disks still take the host's time, so warm up first
   --peers          a root with pwru, bpftrace and libbpf-tools as well
+  --docker         a root with dockerd and Compose instead of the usual tools
   --console FILE   keep the kernel's console output
   --report FILE    if the VM itself fails, the one-sentence reason
 
@@ -29,13 +30,13 @@ panic, no boot, timeout), with one sentence on standard error.
 USAGE
 }
 
-kernel=6.12 share='' out='' smp=2 mem=2048 scratch=256 timeout=600 append='' icount='' peers=''
+kernel=6.12 share='' out='' smp=2 mem=2048 scratch=256 timeout=600 append='' icount='' variant=''
 console='' vm_report='' shell='' environment=()
 
 parse() {
 	while [[ $# -gt 0 ]]; do
 		case $1 in
-		--icount | --peers | --shell | --help | -h | --) ;;
+		--icount | --peers | --docker | --shell | --help | -h | --) ;;
 		--*) [[ $# -ge 2 ]] || vm_fail "option $1 needs a value: see run.sh --help" ;;
 		esac
 		case $1 in
@@ -51,7 +52,7 @@ parse() {
 		--console) console=$2 ;;
 		--report) vm_report=$2 ;;
 		--icount) icount=yes ;;
-		--peers) peers=--peers ;;
+		--peers | --docker) variant=$1 ;;
 		--shell) shell=yes ;;
 		--help | -h) usage && exit 0 ;;
 		--)
@@ -61,7 +62,7 @@ parse() {
 		*) vm_fail "unknown option $1: see run.sh --help" ;;
 		esac
 		case $1 in
-		--icount | --peers | --shell) shift ;;
+		--icount | --peers | --docker | --shell) shift ;;
 		*) shift 2 ;;
 		esac
 	done
@@ -259,7 +260,7 @@ parse "$@"
 [[ -z $share || -d $share ]] || vm_fail "--share $share is not a directory"
 vm_need qemu-system-x86_64 busybox mke2fs setpriv
 image=$("$vm_dir/images.sh" kernel "$kernel")
-root=$("$vm_dir/images.sh" root $peers)
+root=$("$vm_dir/images.sh" root $variant)
 work=$(mktemp -d -t otel-kprobe-vm.XXXXXX)
 qemu_pid=''
 trap cleanup EXIT

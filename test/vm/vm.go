@@ -46,8 +46,10 @@ type Spec struct {
 	Env     []string  // "NAME=value" for the command
 	ICount  bool      // deterministic clock: an instruction takes 2 ns of guest time; one processor; warm up first
 	Peers   bool      // root file system with pwru, bpftrace and libbpf-tools
+	Docker  bool      // root file system with dockerd and Compose instead
 	SMP     int       // processors; 0 is 2
 	MemMB   int       // memory in MiB; 0 is 2048
+	Scratch int       // size of /dev/scratch in MiB; 0 is 256
 	Append  string    // more kernel command line
 	Console string    // host file that receives the kernel's console output; "" is none
 	Stdout  io.Writer // the command's standard output, live; nil discards
@@ -122,6 +124,7 @@ func (s Spec) args() []string {
 	option("--out", s.Out)
 	option("--smp", strconv.Itoa(s.SMP))
 	option("--mem", strconv.Itoa(s.MemMB))
+	option("--scratch", strconv.Itoa(s.Scratch))
 	option("--append", s.Append)
 	option("--console", s.Console)
 	option("--timeout", strconv.FormatInt(int64((s.Timeout+time.Second-1)/time.Second), 10))
@@ -133,6 +136,9 @@ func (s Spec) args() []string {
 	}
 	if s.Peers {
 		args = append(args, "--peers")
+	}
+	if s.Docker {
+		args = append(args, "--docker")
 	}
 	return args
 }

@@ -27,13 +27,13 @@ func TestArgs(t *testing.T) {
 		{
 			name: "every option",
 			spec: Spec{
-				Kernel: "5.10", Share: "in", Out: "out", Env: []string{"A=1", "B="}, ICount: true, Peers: true,
-				SMP: 1, MemMB: 512, Append: "a=b c", Console: "log", Timeout: 1500 * time.Millisecond,
+				Kernel: "5.10", Share: "in", Out: "out", Env: []string{"A=1", "B="}, ICount: true, Peers: true, Docker: true,
+				SMP: 1, MemMB: 512, Scratch: 1024, Append: "a=b c", Console: "log", Timeout: 1500 * time.Millisecond,
 			},
 			want: []string{
 				"--kernel", "5.10", "--share", "in", "--out", "out", "--smp", "1", "--mem", "512",
-				"--append", "a=b c", "--console", "log", "--timeout", "2", "--env", "A=1", "--env", "B=",
-				"--icount", "--peers",
+				"--scratch", "1024", "--append", "a=b c", "--console", "log", "--timeout", "2", "--env", "A=1", "--env", "B=",
+				"--icount", "--peers", "--docker",
 			},
 		},
 	}
