@@ -2,7 +2,7 @@
 # Builds the back-ends of the end-to-end tests, the linter and what packs a release,
 # from Go modules alone, once, and prints the path of each binary on standard output.
 #
-#   build.sh collector|jaeger|jaeger-ui|golangci-lint|nfpm|cyclonedx-gomod|all
+#   build.sh collector|jaeger|jaeger2|jaeger-ui|golangci-lint|nfpm|cyclonedx-gomod|all
 #
 # jaeger-ui is a directory, the page that the Jaeger of a Go module lacks; only
 # pictures need it, so "all" does not have it.
@@ -21,6 +21,9 @@ readonly JAEGER_VERSION=1.62.0
 # The page of Jaeger 1.68 as `docker buildx history trace` ships it, in a module
 # without versions: https://github.com/tonistiigi/jaeger-ui-rest
 readonly JAEGER_UI_VERSION=0.0.0-20250408171107-3dd17559e117
+# Jaeger 2.13.0: one commit had both tags, and only those of version 1 are versions of the
+# module (https://github.com/jaegertracing/jaeger/releases/tag/v2.13.0). It was the last.
+readonly JAEGER2_VERSION=1.76.0
 readonly GOLANGCI_LINT_VERSION=2.15.0
 readonly NFPM_VERSION=2.43.4
 readonly CYCLONEDX_GOMOD_VERSION=1.10.0
@@ -48,11 +51,14 @@ path_of() {
       echo "$bin/otelcol-$COLLECTOR_VERSION-${recipe:0:12}" ;;
     jaeger) echo "$bin/jaeger-all-in-one-$JAEGER_VERSION" ;;
     jaeger-ui) echo "$bin/jaeger-ui-$JAEGER_UI_VERSION" ;;
+    jaeger2)
+      recipe=$({ echo "$JAEGER2_WITHOUT" && cat "$here"/no-elasticsearch/{go.mod,*.go,*/*.go}; } | sha256sum)
+      echo "$bin/jaeger-$JAEGER2_VERSION-${recipe:0:12}" ;;
     # A linter built by an older Go refuses modules that ask for a newer one.
     golangci-lint) echo "$bin/golangci-lint-$GOLANGCI_LINT_VERSION-$(go env GOVERSION)" ;;
     nfpm) echo "$bin/nfpm-$NFPM_VERSION" ;;
     cyclonedx-gomod) echo "$bin/cyclonedx-gomod-$CYCLONEDX_GOMOD_VERSION" ;;
-    *) die "unknown tool '$1': give collector, jaeger, jaeger-ui, golangci-lint, nfpm, cyclonedx-gomod or all" ;;
+    *) die "unknown tool '$1': give collector, jaeger, jaeger2, jaeger-ui, golangci-lint, nfpm, cyclonedx-gomod or all" ;;
   esac
 }
 
@@ -74,13 +80,18 @@ download() {
   echo "$dir"
 }
 
-# `go install module@version` refuses Jaeger: its go.mod has replace directives.
-# Built inside a writable copy of the module, they hold.
-build_jaeger() {
+# copy_of_jaeger VERSION puts a writable copy of that version's module into $work/jaeger.
+# `go install module@version` refuses it: its go.mod has replace directives. In the copy
+# they hold.
+copy_of_jaeger() {
   local dir
-  dir=$(download "github.com/jaegertracing/jaeger@v$JAEGER_VERSION")
+  dir=$(download "github.com/jaegertracing/jaeger@v$1")
   cp -R -- "$dir" "$work/jaeger"
   chmod -R u+w -- "$work/jaeger"
+}
+
+build_jaeger() {
+  copy_of_jaeger "$JAEGER_VERSION"
   (cd -- "$work/jaeger" && go build -trimpath \
     -ldflags "-s -w -X github.com/jaegertracing/jaeger/pkg/version.latestVersion=v$JAEGER_VERSION" \
     -o "$work/result" ./cmd/all-in-one)
@@ -94,6 +105,20 @@ build_jaeger_ui() {
     mkdir -p -- "$(dirname -- "$work/result/$file")"
     gzip -dc <"$dir/public/$file" >"$work/result/$file"
   done
+}
+
+# What nothing here uses is left out of Jaeger 2, more than half of its packages: the
+# components that its go.mod has for Kafka, for other protocols and for what the Collector
+# does in its place; and the client of Elasticsearch, in whose place one says so.
+readonly JAEGER2_WITHOUT='kafkaexporter|kafkareceiver|jaegerreceiver|zipkinreceiver|prometheusexporter|spanmetricsconnector|attributesprocessor|filterprocessor|tailsamplingprocessor|basicauthextension|sigv4authextension'
+
+build_jaeger2() {
+  copy_of_jaeger "$JAEGER2_VERSION"
+  cp -R -- "$here/no-elasticsearch" "$work/jaeger/no-elasticsearch"
+  (cd -- "$work/jaeger" &&
+    sed -Ei "/($JAEGER2_WITHOUT)(\"|\.NewFactory)/d" cmd/jaeger/internal/components.go &&
+    go mod edit -replace github.com/elastic/go-elasticsearch/v9=./no-elasticsearch &&
+    go build -trimpath -ldflags '-s -w' -o "$work/result" ./cmd/jaeger)
 }
 
 build_golangci_lint() {
@@ -139,7 +164,7 @@ provide() {
 }
 
 main() {
-  [[ $# -eq 1 ]] || die "usage: build.sh collector|jaeger|jaeger-ui|golangci-lint|nfpm|cyclonedx-gomod|all"
+  [[ $# -eq 1 ]] || die "usage: build.sh collector|jaeger|jaeger2|jaeger-ui|golangci-lint|nfpm|cyclonedx-gomod|all"
   command -v go >/dev/null || die "go is not on PATH: install the Go version that go.mod names"
   trap remove_work EXIT
   # GOVERSION, part of the linter's name, is the one of the directory's module.
@@ -148,7 +173,7 @@ main() {
   # the caller is theirs.
   export GOWORK=off GOFLAGS="-p=${OTEL_KPROBE_BUILD_JOBS:-1} -buildvcs=false" CGO_ENABLED=0
   local tool tools=("$1")
-  [[ $1 != all ]] || tools=(collector jaeger golangci-lint nfpm cyclonedx-gomod)
+  [[ $1 != all ]] || tools=(collector jaeger jaeger2 golangci-lint nfpm cyclonedx-gomod)
   for tool in "${tools[@]}"; do path_of "$tool" >/dev/null; done
   for tool in "${tools[@]}"; do provide "$tool"; done
 }

@@ -24,6 +24,7 @@ const (
 	ToolJaeger    = "jaeger"
 	// ToolJaegerPage is a directory, for JaegerOptions.Page.
 	ToolJaegerPage = "jaeger-ui"
+	ToolJaeger2    = "jaeger2"
 )
 
 // RepositoryRoot returns the absolute path of the checkout that this package
