@@ -21,14 +21,25 @@ type PageTrace struct {
 
 // PageSpan is a span of a PageTrace.
 type PageSpan struct {
-	SpanID, OperationName, ProcessID string
-	References                       []PageReference
+	TraceID, SpanID, OperationName, ProcessID string
+	// References are the span's parent, and where its links lead to.
+	References []PageReference
+	Tags       []PageTag
 	// Warnings are what Jaeger found wrong, such as a parent that is missing.
 	Warnings []string
 }
 
 // PageReference points to a span; RefType of a parent is "CHILD_OF".
 type PageReference struct{ RefType, TraceID, SpanID string }
+
+// PageTag is an attribute; lists are JSON text.
+type PageTag struct {
+	Key   string
+	Value any
+}
+
+// Tag returns the value of a tag, nil without it.
+func (s PageSpan) Tag(key string) any { return tag(s.Tags, key) }
 
 // Parent returns the span's parent, false for a root.
 func (s PageSpan) Parent() (PageReference, bool) {
@@ -42,15 +53,14 @@ func (s PageSpan) Parent() (PageReference, bool) {
 // PageProcess is what Jaeger makes of a resource.
 type PageProcess struct {
 	ServiceName string
-	Tags        []struct {
-		Key   string
-		Value any
-	}
+	Tags        []PageTag
 }
 
 // Tag returns the value of a tag, nil without it.
-func (p PageProcess) Tag(key string) any {
-	for _, t := range p.Tags {
+func (p PageProcess) Tag(key string) any { return tag(p.Tags, key) }
+
+func tag(tags []PageTag, key string) any {
+	for _, t := range tags {
 		if t.Key == key {
 			return t.Value
 		}
@@ -105,9 +115,25 @@ func (c *JaegerClient) page(ctx context.Context, path string, data any) error {
 	if status != http.StatusOK {
 		return fmt.Errorf("ask Jaeger for %s: status %d: %s", path, status, head(body))
 	}
+	if err := decodePage(body, data); err != nil {
+		return fmt.Errorf("decode Jaeger's answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+// DecodePageTraces decodes what Jaeger answers to a search of its page.
+func DecodePageTraces(body []byte) ([]PageTrace, error) {
+	var traces []PageTrace
+	if err := decodePage(body, &traces); err != nil {
+		return nil, fmt.Errorf("decode Jaeger's answer: %w", err)
+	}
+	return traces, nil
+}
+
+func decodePage(body []byte, data any) error {
 	answer := struct{ Data any }{data}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return fmt.Errorf("decode Jaeger's answer to %s: %w: %s", path, err, head(body))
+		return fmt.Errorf("%w: %s", err, head(body))
 	}
 	return nil
 }

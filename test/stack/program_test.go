@@ -15,10 +15,7 @@ const binaryVariable = "OTEL_KPROBE_BIN"
 // TestProgramTakesItsConfiguration lets otel-kprobe read the file that its service is
 // started with, and compile the filter, as far as that goes without a kernel.
 func TestProgramTakesItsConfiguration(t *testing.T) {
-	binary := os.Getenv(binaryVariable)
-	if binary == "" {
-		t.Fatalf("%s is not set: build otel-kprobe and set it to the absolute path of the binary", binaryVariable)
-	}
+	binary := binaryUnderTest(t)
 	service := everything(t, composeFile)[tracer]
 	var args []string
 	for _, arg := range service.Command {
@@ -50,4 +47,13 @@ func readTracer(t *testing.T) (config struct {
 		t.Fatal(err)
 	}
 	return config
+}
+
+func binaryUnderTest(t *testing.T) string {
+	t.Helper()
+	binary := os.Getenv(binaryVariable)
+	if binary == "" {
+		t.Fatalf("%s is not set: build otel-kprobe and set it to the absolute path of the binary", binaryVariable)
+	}
+	return binary
 }

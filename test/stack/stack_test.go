@@ -1,6 +1,7 @@
 // Package stack holds docker-compose.yaml, the images that it builds, and what its
 // services are configured with, to their specifications, to one another and to the
-// documents. No image is pulled and nothing is started.
+// documents. No image is pulled; TestStackRuns alone starts them, with others in the place
+// of those that a registry has.
 package stack
 
 import (
