@@ -79,8 +79,7 @@ check_files() {
 	COMPOSE_FILE=docker-compose.yaml:deploy/compose-older-kernels.yaml docker compose config --quiet
 	# A profile that is named takes the place of that in .env.
 	docker compose --profile tempo config --services >/tmp/services
-	grep -qx otel-collector-tempo /tmp/services
-	! grep -qx otel-collector /tmp/services
+	[[ $(grep '^otel-collector' /tmp/services) == otel-collector-tempo ]]
 }
 
 # search SERVICE NAME=VALUE… prints the traces that Jaeger's page finds.
