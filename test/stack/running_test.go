@@ -21,6 +21,8 @@ const (
 	// guestBudget is three times what the guest takes on two idle cores.
 	guestBudget = 15 * time.Minute
 	standIns    = "test/stack/testdata"
+	// certificates are what Dockerfile takes from where it compiles.
+	certificates = "/etc/ssl/certs/ca-certificates.crt"
 )
 
 // Keys of the page's tags: docs/spans.md.
@@ -49,7 +51,7 @@ func TestStackRuns(t *testing.T) {
 			"COLLECTOR=" + services["otel-collector"].Image,
 		},
 		Stdout: &output, Stderr: &output, Timeout: guestBudget,
-	}, "bash", filepath.Join("/share/checkout", standIns, "running.sh"))
+	}, "bash", "/share/checkout/"+standIns+"/running.sh")
 	if err != nil || exit != 0 {
 		t.Fatalf("status %d, %v:\n%s", exit, err, output.String())
 	}
@@ -88,8 +90,8 @@ func fillShare(t *testing.T, share string) {
 		t.Fatal(err)
 	}
 	stage := filepath.Join(share, "stages", "build-otel-kprobe")
-	copyTree(t, filepath.Join(stage, "src/bin/otel-kprobe"), binaryUnderTest(t))
-	copyTree(t, filepath.Join(stage, "etc/ssl/certs/ca-certificates.crt"), "/etc/ssl/certs/ca-certificates.crt")
+	copyTree(t, filepath.Join(stage, "src", "bin", "otel-kprobe"), binaryUnderTest(t))
+	copyTree(t, filepath.Join(stage, certificates), certificates)
 	// As stage build-demo of Dockerfile does.
 	build := exec.CommandContext(ctx, "go", "-C", filepath.Join(root, "demo"), "build", "-trimpath", "-ldflags", "-s -w",
 		"-o", filepath.Join(share, "stages", "build-demo", "out", "demo-app"), ".")
