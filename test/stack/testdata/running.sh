@@ -4,8 +4,8 @@
 # COLLECTOR are the names of images that docker-compose.yaml pins.
 set -euo pipefail
 export COMPOSE_FILE=docker-compose.yaml:test/stack/testdata/standins.yaml
-# In emulation a request and its packets take half a second of processor time.
-export DEMO_RATE=1
+# In emulation a request, its packets and their spans take seconds of processor time.
+export DEMO_RATE=0.2
 jaeger=http://127.0.0.1:16686
 
 step() { echo "$(cut -d ' ' -f 1 /proc/uptime) s: $*"; }
@@ -106,7 +106,7 @@ check_files
 step "docker compose takes the files"
 import_images
 step "images are there"
-docker compose --progress quiet up -d --build --wait
+docker compose --progress plain up -d --build --wait
 step "all services are healthy"
 
 ! (: </dev/tcp/127.0.0.1/8081) 2>/dev/null # nobody listens: the kernel drops the packet
