@@ -18,10 +18,13 @@ of_ends='^Test(BackendsThatAreMissing|BadInput|BlockBadInput|BlockRemoval|Counts
 # and on those between.
 of_middle='^Test(BlockFilters|BlockSample|BlockWithoutContexts|Bulk|Durations|FaultMachine|KernelBTF|Kept|NoMatch|OwnerFilters|Sample)$'
 
-# Prints which tests this kernel leaves to others.
+# Prints which tests this kernel leaves to others. 5.10 goes on watching the address of a
+# function that was probed when its module was unloaded, so TestFaultMachine would have later
+# tests find left behind what another module has there.
 of_others() {
-	[[ -z $OTEL_KPROBE_ALL ]] || { echo "$of_soak" && return; }
-	case $(uname -r) in
+	case ${OTEL_KPROBE_ALL:+all }$(uname -r) in
+	all\ 5.10.*) echo "$of_soak|^TestFaultMachine$" ;;
+	all\ *) echo "$of_soak" ;;
 	6.1.*) echo "$of_soak|$of_program|$of_ends" ;;
 	6.12.*) echo "$of_soak|$of_ends" ;;
 	*) echo "$of_soak|$of_program|$of_middle" ;;

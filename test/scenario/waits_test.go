@@ -39,7 +39,8 @@ func TestQdiscWait(t *testing.T) {
 			}
 		}
 	}
-	if len(waits) != netemPings {
+	// The timer that lets a packet go may come while a probe runs.
+	if missing := netemPings - len(waits); missing < 0 || missing > 1 || missing == 1 && !o.leavesOut() {
 		t.Fatalf("%d waits in a qdisc, want one for each of %d packets", len(waits), netemPings)
 	}
 	if shortest := slices.Min(waits); shortest < netemDelayNs || shortest > netemDelayNs*(1+netemShare) {
