@@ -31,6 +31,7 @@ const (
 	ProgramLoopBegin      = "loop_begin"
 	ProgramLoopEnd        = "loop_end"
 
+	ProgramBioQueueAgain     = "bio_queue_again"
 	ProgramBioCompleteAgain  = "bio_complete_again"
 	ProgramRequestIssueAgain = "rq_issue_again"
 	ProgramRequestEndAgain   = "rq_complete_again"

@@ -36,9 +36,12 @@ SEC("tp_btf/block_bio_queue")
 int bio_queue(u64 *ctx)
 {
 	struct block_cpu_state *cpu = this_cpu_state();
+	struct bio *bio = argument(ctx, settings.queue_arg);
 
-	if (cpu)
-		submit_bio(cpu, argument(ctx, settings.queue_arg));
+	if (!cpu)
+		return 0;
+	cpu->queued = address_of(bio);
+	submit_bio(cpu, bio);
 	return 0;
 }
 
@@ -151,8 +154,9 @@ int rq_complete(u64 *ctx)
 /*
  * Linux 6.1 and later do not run a program while it runs on that CPU already
  * (https://git.kernel.org/torvalds/c/05b24ff9b2cf), and requests start and end in
- * interrupts. A second program at the same tracepoint is run right after the
- * first, and takes what the first was left out for.
+ * interrupts; on 7.3 a thread that runs one is preempted by another, too. A second
+ * program at the same tracepoint is run right after the first, and takes what the first
+ * was left out for.
  */
 static __always_inline int was_seen(u64 *seen, u64 address)
 {
@@ -175,6 +179,23 @@ int rq_issue_again(u64 *ctx)
 	state = find_requests(address);
 	if (!state || state->requeued)
 		issue_request(cpu, rq, address);
+	return 0;
+}
+
+SEC("tp_btf/block_bio_queue")
+int bio_queue_again(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+	struct bio *bio = argument(ctx, settings.queue_arg);
+	u64 address = address_of(bio);
+	struct bio_state *state;
+
+	if (!cpu || was_seen(&cpu->queued, address))
+		return 0;
+	/* Another one came between the two programs, or the first was left out. */
+	state = find_bios(address);
+	if (!state || state->mapped)
+		submit_bio(cpu, bio);
 	return 0;
 }
 

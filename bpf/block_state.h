@@ -150,6 +150,7 @@ struct block_cpu_state {
 	u64 next_id;
 	u64 issued;    /* address of the request that rq_issue was run for last */
 	u64 completed; /* the same of rq_complete */
+	u64 queued;    /* … of the bio of bio_queue */
 	u32 since_query;
 	u32 pad;
 };

@@ -66,6 +66,7 @@ type blockBlockCpuState struct {
 	NextId       uint64
 	Issued       uint64
 	Completed    uint64
+	Queued       uint64
 	SinceQuery   uint32
 	Pad          uint32
 }
@@ -222,6 +223,7 @@ const (
 	blockProgBioComplete          = "bio_complete"
 	blockProgBioCompleteAgain     = "bio_complete_again"
 	blockProgBioQueue             = "bio_queue"
+	blockProgBioQueueAgain        = "bio_queue_again"
 	blockProgBioRemap             = "bio_remap"
 	blockProgBioSplit             = "bio_split"
 	blockProgExecuteNowait        = "execute_nowait"
@@ -296,6 +298,7 @@ type blockProgramSpecs struct {
 	BioComplete          *ebpf.ProgramSpec `ebpf:"bio_complete"`
 	BioCompleteAgain     *ebpf.ProgramSpec `ebpf:"bio_complete_again"`
 	BioQueue             *ebpf.ProgramSpec `ebpf:"bio_queue"`
+	BioQueueAgain        *ebpf.ProgramSpec `ebpf:"bio_queue_again"`
 	BioRemap             *ebpf.ProgramSpec `ebpf:"bio_remap"`
 	BioSplit             *ebpf.ProgramSpec `ebpf:"bio_split"`
 	ExecuteNowait        *ebpf.ProgramSpec `ebpf:"execute_nowait"`
@@ -425,6 +428,7 @@ type blockPrograms struct {
 	BioComplete          *ebpf.Program `ebpf:"bio_complete"`
 	BioCompleteAgain     *ebpf.Program `ebpf:"bio_complete_again"`
 	BioQueue             *ebpf.Program `ebpf:"bio_queue"`
+	BioQueueAgain        *ebpf.Program `ebpf:"bio_queue_again"`
 	BioRemap             *ebpf.Program `ebpf:"bio_remap"`
 	BioSplit             *ebpf.Program `ebpf:"bio_split"`
 	ExecuteNowait        *ebpf.Program `ebpf:"execute_nowait"`
@@ -447,6 +451,7 @@ func (p *blockPrograms) Close() error {
 		p.BioComplete,
 		p.BioCompleteAgain,
 		p.BioQueue,
+		p.BioQueueAgain,
 		p.BioRemap,
 		p.BioSplit,
 		p.ExecuteNowait,

@@ -52,6 +52,7 @@ func blockProbes() []blockProbe {
 		{program: bpf.ProgramExecute, function: "blk_execute_rq", begins: true, bios: true},
 		{program: bpf.ProgramExecuteNoWait, function: "blk_execute_rq_nowait", begins: true, bios: true},
 		{program: bpf.ProgramBioQueue, tracepoint: kernel.TracepointBioQueue, begins: true, bios: true},
+		{program: bpf.ProgramBioQueueAgain, tracepoint: kernel.TracepointBioQueue, begins: true, bios: true, again: true},
 	}
 }
 

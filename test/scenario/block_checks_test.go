@@ -187,7 +187,7 @@ func checkWriteback(t *testing.T, run *ioRun) {
 		sum += r.number(keyBytes)
 	}
 	if sum != writebackBytes || sum != run.charged {
-		t.Errorf("%d bytes were written back for the cgroup, want %d, of which io.stat has %d", sum, writebackBytes, run.charged)
+		t.Errorf("%d bytes were written back for the cgroup, want %d, of which io.stat has %d; lost: %v, %v", sum, writebackBytes, run.charged, run.summary.KernelLost, run.summary.Tracker)
 		for _, r := range operations(all, "write") {
 			t.Logf("%s: %v", r, r.attrs)
 		}

@@ -54,7 +54,7 @@ func TestFaultChurn(t *testing.T) {
 	o := tr.stop(t)
 	checkSums(t, o, "file")
 	checkNothingLost(t, o)
-	checkChurn(t, readJourneys(t, o.output()))
+	checkChurn(t, o)
 }
 
 // churn makes namespaces, lets each send, and deletes them.
@@ -121,16 +121,21 @@ func sendThrough(device string, port int) error {
 }
 
 // checkChurn expects each datagram once, with its interface, and the name of its
-// namespace or none.
-func checkChurn(t *testing.T, all []*journey) {
+// namespace or none. One may lack probes that the kernel left out.
+func checkChurn(t *testing.T, o *outcome) {
 	t.Helper()
 	var got []int64
-	named := 0
+	all := readJourneys(t, o.output())
+	named, spoilt := 0, 0
 	for _, j := range all {
 		number := j.root.number("destination.port")
 		got = append(got, number)
 		i := int(number) - portChurn
-		if passed := j.root.list("otel_kprobe.interfaces"); !slices.Equal(passed, []string{churnIf(i)}) {
+		switch passed := j.root.list("otel_kprobe.interfaces"); {
+		case slices.Equal(passed, []string{churnIf(i)}):
+		case passed == nil && o.leavesOut():
+			spoilt++
+		default:
 			t.Errorf("%s passes %v, want %s", j, passed, churnIf(i))
 		}
 		switch name := j.root.text("otel_kprobe.netns.name"); name {
@@ -142,7 +147,11 @@ func checkChurn(t *testing.T, all []*journey) {
 		}
 	}
 	slices.Sort(got)
-	if n := len(slices.Compact(got)); n != churnRounds*churnEach || len(all) != n {
+	n := len(slices.Compact(got))
+	if o.leavesOut() {
+		spoilt += churnRounds*churnEach - n
+	}
+	if n != churnRounds*churnEach && !o.leavesOut() || spoilt > 1 || len(all) != n {
 		t.Errorf("%d traces of %d datagrams, want one of each of %d", len(all), n, churnRounds*churnEach)
 	}
 	if t.Logf("%d of %d have the name of their namespace", named, len(all)); named < len(all)/2 {
