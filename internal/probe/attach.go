@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/otel-kprobe/otel-kprobe/bpf"
@@ -63,7 +64,7 @@ func (a *Attachment) attachAll(ctx context.Context, objects *bpf.Objects, o Atta
 	if err := a.attachTracepoints(objects); err != nil {
 		return err
 	}
-	at := attacher{objects: objects, backend: o.Backend}
+	at := attacher{programs: objects.Programs, backend: o.Backend}
 	if o.Backend == BackendKprobe {
 		at.singles = newSingles(o.Address)
 	}
@@ -74,7 +75,7 @@ func (a *Attachment) attachAll(ctx context.Context, objects *bpf.Objects, o Atta
 		return err
 	}
 	if o.Backend == BackendSession {
-		return a.attachSession(at, o)
+		return a.attachSession(objects, at, o)
 	}
 	if err := a.attachEnds(at, endFunctions()); err != nil {
 		return err
@@ -122,25 +123,25 @@ func (a *Attachment) attachEnds(at attacher, ends []endFunction) error {
 
 // attacher attaches programs to functions by their names, in the backend's way.
 type attacher struct {
-	objects *bpf.Objects
-	backend Backend
-	singles singles // of BackendKprobe
+	programs map[string]*ebpf.Program
+	backend  Backend
+	singles  singles // of BackendKprobe; the zero value goes by name
 }
 
 // entry attaches a program to the entry of one function.
 func (at attacher) entry(function, program string) (io.Closer, error) {
 	if at.backend == BackendKprobe {
-		return at.singles.attach(at.objects.Programs[program], function, atEntry)
+		return at.singles.attach(at.programs[program], function, atEntry)
 	}
-	return link.KprobeMulti(at.objects.Programs[program], link.KprobeMultiOptions{Symbols: []string{function}})
+	return link.KprobeMulti(at.programs[program], link.KprobeMultiOptions{Symbols: []string{function}})
 }
 
 // ret attaches a program to the return of one function.
 func (at attacher) ret(function, program string) (io.Closer, error) {
 	if at.backend == BackendKprobe {
-		return at.singles.attach(at.objects.Programs[program], function, atReturn)
+		return at.singles.attach(at.programs[program], function, atReturn)
 	}
-	return link.KretprobeMulti(at.objects.Programs[program], link.KprobeMultiOptions{Symbols: []string{function}})
+	return link.KretprobeMulti(at.programs[program], link.KprobeMultiOptions{Symbols: []string{function}})
 }
 
 // attachAtOnce attaches to several functions that have nothing to do with one

@@ -3,6 +3,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -16,8 +17,8 @@ import (
 // BlockAttachment is what is attached to the block layer. Nothing of it outlives
 // the process.
 type BlockAttachment struct {
-	begins []link.Link // after them nothing new is followed
-	ends   []link.Link
+	begins []io.Closer // after them nothing new is followed
+	ends   []io.Closer
 	// LoopMissing says why the loop driver's function is not probed though it is
 	// loaded: requests below loop devices are not joined with those above.
 	LoopMissing error
@@ -160,8 +161,12 @@ func attachTracing(program *ebpf.Program, p blockProbe) (link.Link, error) {
 // attachLoop probes the loop driver. Where the kernel lets us not, requests below a loop
 // device are shown apart (LoopMissing).
 func (a *BlockAttachment) attachLoop(objects *bpf.BlockObjects) error {
+	at := attacher{programs: objects.Programs, backend: BackendKprobe}
+	if objects.LoopMulti {
+		at.backend = BackendMulti
+	}
 	for _, function := range loopFunctions() {
-		end, err := attachLoopProbe(objects, bpf.ProgramLoopEnd, function)
+		end, err := at.ret(function, bpf.ProgramLoopEnd)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			continue
@@ -172,7 +177,7 @@ func (a *BlockAttachment) attachLoop(objects *bpf.BlockObjects) error {
 			return fmt.Errorf("attach to the return of %s: %w", function, err)
 		}
 		a.ends = append(a.ends, end)
-		begin, err := attachLoopProbe(objects, bpf.ProgramLoopBegin, function)
+		begin, err := at.entry(function, bpf.ProgramLoopBegin)
 		if err != nil {
 			return fmt.Errorf("attach to %s: %w", function, err)
 		}
@@ -181,21 +186,6 @@ func (a *BlockAttachment) attachLoop(objects *bpf.BlockObjects) error {
 	}
 	a.LoopMissing = errors.New("its function was not found")
 	return nil
-}
-
-// attachLoopProbe attaches in the way that the program was loaded for.
-func attachLoopProbe(objects *bpf.BlockObjects, name, function string) (link.Link, error) {
-	program, atReturn := objects.Programs[name], name == bpf.ProgramLoopEnd
-	switch multi := (link.KprobeMultiOptions{Symbols: []string{function}}); {
-	case objects.LoopMulti && atReturn:
-		return link.KretprobeMulti(program, multi)
-	case objects.LoopMulti:
-		return link.KprobeMulti(program, multi)
-	case atReturn:
-		return link.Kretprobe(function, program, nil)
-	default:
-		return link.Kprobe(function, program, nil)
-	}
 }
 
 // Attached is the number of probes that are live.

@@ -14,7 +14,7 @@ import (
 // another for those without an skb. Functions
 // that end the tracking of their skb do so in the same hit; only those that
 // are not among the functions get a probe of their own.
-func (a *Attachment) attachSession(at attacher, o AttachOptions) error {
+func (a *Attachment) attachSession(objects *bpf.Objects, at attacher, o AttachOptions) error {
 	functions := slices.DeleteFunc(slices.Clone(o.Functions), func(f Function) bool {
 		if f.Addr != 0 {
 			return false
@@ -24,16 +24,16 @@ func (a *Attachment) attachSession(at attacher, o AttachOptions) error {
 	})
 	functions, callees := splitCallees(functions)
 	modes, ends := sessionModes(functions)
-	if err := at.objects.SetModes(modes); err != nil {
+	if err := objects.SetModes(modes); err != nil {
 		return err
 	}
 	if err := a.attachEnds(at, ends); err != nil {
 		return err
 	}
-	if err := a.attachSessionGroup(at.objects, bpf.ProgramProbe, functions, o.Progress); err != nil {
+	if err := a.attachSessionGroup(objects, bpf.ProgramProbe, functions, o.Progress); err != nil {
 		return err
 	}
-	return a.attachSessionGroup(at.objects, bpf.ProgramCallee, callees, o.Progress)
+	return a.attachSessionGroup(objects, bpf.ProgramCallee, callees, o.Progress)
 }
 
 // attachSessionGroup makes one link of a program for functions.

@@ -53,12 +53,12 @@ func (a *Attachment) attachSingles(ctx context.Context, at attacher, o AttachOpt
 // attachSingle attaches the return first, so that no entry goes unanswered.
 func attachSingle(at attacher, f Function, entryOnly bool) (entry, ret io.Closer, err error) {
 	if !entryOnly {
-		ret, err = at.singles.attachAt(at.objects.Programs[bpf.ProgramLeave], f.symbol(), f.Addr, atReturn)
+		ret, err = at.singles.attachAt(at.programs[bpf.ProgramLeave], f.symbol(), f.Addr, atReturn)
 		if err != nil {
 			return nil, nil, err
 		}
 	}
-	entry, err = at.singles.attachAt(at.objects.Programs[f.program()], f.symbol(), f.Addr, atEntry)
+	entry, err = at.singles.attachAt(at.programs[f.program()], f.symbol(), f.Addr, atEntry)
 	if err != nil {
 		if ret != nil {
 			_ = ret.Close() // the first error is the one that tells the cause

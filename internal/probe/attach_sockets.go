@@ -61,7 +61,7 @@ func attachNamed(at attacher, program string, names []string) ([]io.Closer, erro
 		functions[i] = Function{Name: name}
 	}
 	links, _, err := attachGroup(functions, func(opts link.KprobeMultiOptions) (io.Closer, error) {
-		return link.KprobeMulti(at.objects.Programs[program], opts)
+		return link.KprobeMulti(at.programs[program], opts)
 	})
 	return links, err
 }

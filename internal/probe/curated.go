@@ -3,10 +3,10 @@ package probe
 import "strings"
 
 // curated returns the functions that the kprobe backend watches when the user
-// names none: the path that most packets take. Single kprobes are slow to attach, as the
-// kernel patches its code for each, so it is short; `--filter-func`
-// replaces it. Names of several kernel versions stand side by side; those that
-// the running kernel lacks match nothing.
+// names none: the path that most packets take. Single kprobes are slow to
+// attach, as the kernel patches its code for each, so it is short;
+// `--filter-func` replaces it. Names of several kernel versions stand side by
+// side; those that the running kernel lacks match nothing.
 func curated() map[string]bool {
 	set := make(map[string]bool)
 	for _, name := range strings.Fields(curatedSend + curatedReceive + curatedForward + curatedDevice + curatedEnds) {
