@@ -13,8 +13,8 @@ import (
 
 // Names of the programs of the block objects; block_programs.h defines them.
 // Those for tracepoints are loaded as BTF tracepoints, ProgramExecute… as fentry.
-// The object for older kernels has none of those called …Again, which stand in for
-// another one while that runs already.
+// Those for tracepoints have a second one, of the same name and AgainSuffix, except in
+// the object for older kernels.
 const (
 	ProgramBioQueue       = "bio_queue"
 	ProgramBioComplete    = "bio_complete"
@@ -30,12 +30,11 @@ const (
 	ProgramExecuteNoWait  = "execute_nowait"
 	ProgramLoopBegin      = "loop_begin"
 	ProgramLoopEnd        = "loop_end"
-
-	ProgramBioQueueAgain     = "bio_queue_again"
-	ProgramBioCompleteAgain  = "bio_complete_again"
-	ProgramRequestIssueAgain = "rq_issue_again"
-	ProgramRequestEndAgain   = "rq_complete_again"
 )
+
+// AgainSuffix ends the names of programs that stand in for another one where the kernel
+// leaves that out because it is running on the CPU already.
+const AgainSuffix = "_again"
 
 // MaxBlockDevices is how many devices BlockOptions can name: MAX_DEVICES of
 // block_state.h.

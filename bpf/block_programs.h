@@ -32,6 +32,38 @@ static __always_inline u64 third_argument(u64 *ctx, u8 at)
 	return at == 0 ? ARGUMENT(ctx, 2) : ARGUMENT(ctx, 3);
 }
 
+/*
+ * Linux 6.1 and later do not run a program while it runs on that CPU already
+ * (https://git.kernel.org/torvalds/c/05b24ff9b2cf), and requests start and end in
+ * interrupts; on 7.3 a thread that runs one is preempted by another, too. A second
+ * program at the same tracepoint is run right after the first, and takes what the first
+ * was left out for.
+ */
+#ifdef NEW_KERNEL
+#define AGAIN(name, tracepoint, handle) \
+	SEC("tp_btf/" tracepoint) int name##_again(u64 *ctx) { return handle(ctx); }
+#else
+#define AGAIN(name, tracepoint, handle)
+#endif
+
+/* Both programs, of a handler that finds nothing to do the second time. */
+#define TWICE(name, tracepoint, handle)                                        \
+	SEC("tp_btf/" tracepoint) int name(u64 *ctx) { return handle(ctx); }   \
+	AGAIN(name, tracepoint, handle)
+
+/*
+ * The first program of a handler that would act twice leaves the address of its object
+ * in the CPU's state. Where the second does not find it there, the first was left out,
+ * or another one came between the two.
+ */
+static __always_inline int was_seen(u64 *seen, u64 address)
+{
+	if (*seen != address)
+		return 0;
+	*seen = 0;
+	return 1;
+}
+
 SEC("tp_btf/block_bio_queue")
 int bio_queue(u64 *ctx)
 {
@@ -45,6 +77,23 @@ int bio_queue(u64 *ctx)
 	return 0;
 }
 
+static __always_inline int queue_unseen(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+	struct bio *bio = argument(ctx, settings.queue_arg);
+	u64 address = address_of(bio);
+	struct bio_state *state;
+
+	if (!cpu || was_seen(&cpu->queued, address))
+		return 0;
+	state = find_bios(address);
+	if (!state || state->mapped)
+		submit_bio(cpu, bio);
+	return 0;
+}
+
+AGAIN(bio_queue, "block_bio_queue", queue_unseen)
+
 static __always_inline int end_bio(u64 *ctx)
 {
 	struct block_cpu_state *cpu = this_cpu_state();
@@ -54,14 +103,9 @@ static __always_inline int end_bio(u64 *ctx)
 	return 0;
 }
 
-SEC("tp_btf/block_bio_complete")
-int bio_complete(u64 *ctx)
-{
-	return end_bio(ctx);
-}
+TWICE(bio_complete, "block_bio_complete", end_bio)
 
-SEC("tp_btf/block_bio_remap")
-int bio_remap(u64 *ctx)
+static __always_inline int remap_bio(u64 *ctx)
 {
 	struct block_cpu_state *cpu = this_cpu_state();
 	void *bio = argument(ctx, settings.remap_arg);
@@ -72,8 +116,9 @@ int bio_remap(u64 *ctx)
 	return 0;
 }
 
-SEC("tp_btf/block_split")
-int bio_split(u64 *ctx)
+TWICE(bio_remap, "block_bio_remap", remap_bio)
+
+static __always_inline int cut_bio(u64 *ctx)
 {
 	struct block_cpu_state *cpu = this_cpu_state();
 	struct bio *part = argument(ctx, settings.split_arg);
@@ -86,8 +131,9 @@ int bio_split(u64 *ctx)
 	return 0;
 }
 
-SEC("tp_btf/block_rq_insert")
-int rq_insert(u64 *ctx)
+TWICE(bio_split, "block_split", cut_bio)
+
+static __always_inline int insert_request(u64 *ctx)
 {
 	struct request *rq = argument(ctx, settings.insert_arg);
 	struct bio *bio = rq->bio;
@@ -97,6 +143,8 @@ int rq_insert(u64 *ctx)
 		state->insert_mono_ns = bpf_ktime_get_ns();
 	return 0;
 }
+
+TWICE(rq_insert, "block_rq_insert", insert_request)
 
 SEC("tp_btf/block_rq_issue")
 int rq_issue(u64 *ctx)
@@ -112,8 +160,24 @@ int rq_issue(u64 *ctx)
 	return 0;
 }
 
-SEC("tp_btf/block_rq_requeue")
-int rq_requeue(u64 *ctx)
+static __always_inline int issue_unseen(u64 *ctx)
+{
+	struct block_cpu_state *cpu = this_cpu_state();
+	struct request *rq = argument(ctx, settings.issue_arg);
+	u64 address = address_of(rq);
+	struct request_state *state;
+
+	if (!cpu || was_seen(&cpu->issued, address))
+		return 0;
+	state = find_requests(address);
+	if (!state || state->requeued)
+		issue_request(cpu, rq, address);
+	return 0;
+}
+
+AGAIN(rq_issue, "block_rq_issue", issue_unseen)
+
+static __always_inline int give_back(u64 *ctx)
 {
 	struct block_cpu_state *cpu = this_cpu_state();
 
@@ -121,6 +185,8 @@ int rq_requeue(u64 *ctx)
 		requeue_request(cpu, argument(ctx, settings.requeue_arg));
 	return 0;
 }
+
+TWICE(rq_requeue, "block_rq_requeue", give_back)
 
 static __always_inline int end_request(u64 *ctx, struct block_cpu_state *cpu, struct request *rq, u64 address)
 {
@@ -149,58 +215,7 @@ int rq_complete(u64 *ctx)
 	return end_request(ctx, cpu, rq, address);
 }
 
-#ifdef NEW_KERNEL
-
-/*
- * Linux 6.1 and later do not run a program while it runs on that CPU already
- * (https://git.kernel.org/torvalds/c/05b24ff9b2cf), and requests start and end in
- * interrupts; on 7.3 a thread that runs one is preempted by another, too. A second
- * program at the same tracepoint is run right after the first, and takes what the first
- * was left out for.
- */
-static __always_inline int was_seen(u64 *seen, u64 address)
-{
-	if (*seen != address)
-		return 0;
-	*seen = 0;
-	return 1;
-}
-
-SEC("tp_btf/block_rq_issue")
-int rq_issue_again(u64 *ctx)
-{
-	struct block_cpu_state *cpu = this_cpu_state();
-	struct request *rq = argument(ctx, settings.issue_arg);
-	u64 address = address_of(rq);
-	struct request_state *state;
-
-	if (!cpu || was_seen(&cpu->issued, address))
-		return 0;
-	state = find_requests(address);
-	if (!state || state->requeued)
-		issue_request(cpu, rq, address);
-	return 0;
-}
-
-SEC("tp_btf/block_bio_queue")
-int bio_queue_again(u64 *ctx)
-{
-	struct block_cpu_state *cpu = this_cpu_state();
-	struct bio *bio = argument(ctx, settings.queue_arg);
-	u64 address = address_of(bio);
-	struct bio_state *state;
-
-	if (!cpu || was_seen(&cpu->queued, address))
-		return 0;
-	/* Another one came between the two programs, or the first was left out. */
-	state = find_bios(address);
-	if (!state || state->mapped)
-		submit_bio(cpu, bio);
-	return 0;
-}
-
-SEC("tp_btf/block_rq_complete")
-int rq_complete_again(u64 *ctx)
+static __always_inline int end_unseen(u64 *ctx)
 {
 	struct block_cpu_state *cpu = this_cpu_state();
 	struct request *rq = argument(ctx, settings.complete_arg);
@@ -211,17 +226,9 @@ int rq_complete_again(u64 *ctx)
 	return end_request(ctx, cpu, rq, address);
 }
 
-/* A bio that has been seen to end is not found again. */
-SEC("tp_btf/block_bio_complete")
-int bio_complete_again(u64 *ctx)
-{
-	return end_bio(ctx);
-}
+AGAIN(rq_complete, "block_rq_complete", end_unseen)
 
-#endif
-
-SEC("tp_btf/writeback_start")
-int writeback_begin(u64 *ctx)
+static __always_inline int begin_writeback(u64 *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid(), one = 1;
 
@@ -230,8 +237,9 @@ int writeback_begin(u64 *ctx)
 	return 0;
 }
 
-SEC("tp_btf/writeback_written")
-int writeback_end(u64 *ctx)
+TWICE(writeback_begin, "writeback_start", begin_writeback)
+
+static __always_inline int end_writeback(u64 *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid();
 
@@ -239,6 +247,8 @@ int writeback_end(u64 *ctx)
 		__sync_fetch_and_add(&writer_count, -1);
 	return 0;
 }
+
+TWICE(writeback_end, "writeback_written", end_writeback)
 
 /*
  * A request that is passed through to the driver has no bio that was submitted.

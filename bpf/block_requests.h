@@ -87,7 +87,7 @@ static __always_inline void requeue_request(struct block_cpu_state *cpu, struct 
 		return;
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
-		cpu->ring_full++;
+		COUNT(cpu->ring_full);
 		return;
 	}
 	*record = state->record;
@@ -111,7 +111,7 @@ static __always_inline void report(struct block_cpu_state *cpu, struct block_rec
 	if (!settings.records || latency < settings.min_latency_ns)
 		return;
 	if (record->flags & BIO_UNSAMPLED)
-		cpu->unsampled++;
+		COUNT(cpu->unsampled);
 	else
 		send_record(cpu, record);
 }

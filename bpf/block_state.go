@@ -66,9 +66,9 @@ func (o *BlockObjects) RecursionMisses() (uint64, error) {
 	}
 	var sum uint64
 	for name, n := range misses {
-		if again, ok := misses[name+againSuffix]; ok {
+		if again, ok := misses[name+AgainSuffix]; ok {
 			n = min(n, again)
-		} else if strings.HasSuffix(name, againSuffix) {
+		} else if strings.HasSuffix(name, AgainSuffix) {
 			n = 0
 		}
 		sum += n
@@ -78,9 +78,6 @@ func (o *BlockObjects) RecursionMisses() (uint64, error) {
 
 // RunTime is Objects.RunTime.
 func (o *BlockObjects) RunTime() (time.Duration, error) { return runTime(o.Programs) }
-
-// againSuffix ends the names of programs that stand in for another.
-const againSuffix = "_again"
 
 // tableEntries is TABLE_ENTRIES of block_state.h.
 const tableEntries = 1 << 16

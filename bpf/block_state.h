@@ -169,10 +169,22 @@ static __always_inline struct block_cpu_state *this_cpu_state(void)
 	return bpf_map_lookup_elem(&block_cpu_states, &zero);
 }
 
+/*
+ * Interrupts run programs, too, and on 7.3 other threads do, while one works on the
+ * state of its CPU.
+ */
+#define COUNT(counter) ((void)__sync_fetch_and_add(&(counter), 1))
+
+#ifdef NEW_KERNEL
+#define NEXT(counter) (__sync_fetch_and_add(&(counter), 1) + 1)
+#else /* no value before Linux 5.12 (https://git.kernel.org/torvalds/c/5ca419f2864a) */
+#define NEXT(counter) (++(counter))
+#endif
+
 /* Unique within one run, never 0; equal to no other CPU's. */
 static __always_inline u64 new_id(struct block_cpu_state *cpu)
 {
-	return ((u64)(bpf_get_smp_processor_id() + 1) << 48) | ++cpu->next_id;
+	return ((u64)(bpf_get_smp_processor_id() + 1) << 48) | NEXT(cpu->next_id);
 }
 
 /* Zeroes all of a state but its key, word by word. */
@@ -253,10 +265,10 @@ static __always_inline int is_stale(u64 since_mono_ns, u64 now)
 			if (__sync_val_compare_and_swap(&state->key, old, address) != old) \
 				continue;                                      \
 			if (old)                                               \
-				cpu->evicted++;                                \
+				COUNT(cpu->evicted);                           \
 			return state;                                          \
 		}                                                              \
-		cpu->name##_full++;                                            \
+		COUNT(cpu->name##_full);                                       \
 		return 0;                                                      \
 	}                                                                      \
                                                                                \
@@ -290,9 +302,9 @@ static __always_inline int is_stale(u64 since_mono_ns, u64 now)
 		struct state_type *state = bpf_map_lookup_elem(&name, &address);     \
                                                                                \
 		if (state) {                                                   \
-			cpu->evicted++;                                        \
+			COUNT(cpu->evicted);                                   \
 		} else if (bpf_map_update_elem(&name, &address, &empty_##name, BPF_ANY)) { \
-			cpu->name##_full++;                                    \
+			COUNT(cpu->name##_full);                               \
 			return 0;                                              \
 		} else {                                                       \
 			state = bpf_map_lookup_elem(&name, &address);          \

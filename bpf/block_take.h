@@ -32,13 +32,13 @@ static __always_inline void send_record(struct block_cpu_state *cpu, const struc
 	struct block_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 
 	if (!record) {
-		cpu->ring_full++;
+		COUNT(cpu->ring_full);
 		return;
 	}
 	*record = *from;
 	record->flags &= ~STATE_FLAGS;
 	if (record->kind <= RECORD_BIO)
-		cpu->submitted++;
+		COUNT(cpu->submitted);
 	bpf_ringbuf_submit(record, wakeup_flag(&cpu->since_query, settings.wakeup_bytes));
 }
 
@@ -66,7 +66,7 @@ static __always_inline void send_merge(struct block_cpu_state *cpu, const struct
 		return;
 	merge = bpf_ringbuf_reserve(&ring, sizeof(*merge), 0);
 	if (!merge) {
-		cpu->ring_full++;
+		COUNT(cpu->ring_full);
 		return;
 	}
 	__builtin_memset(merge, 0, sizeof(*merge));
@@ -118,7 +118,7 @@ static __always_inline void adopt_upper(struct block_cpu_state *cpu, struct bloc
 	record->parent = state->id;
 	record->flags |= BLOCK_ENDS_PARENT;
 	if (state->flags & BIO_UNSAMPLED) {
-		cpu->unsampled++;
+		COUNT(cpu->unsampled);
 		return;
 	}
 	record->flags &= ~BIO_UNSAMPLED;

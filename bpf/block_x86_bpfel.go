@@ -225,7 +225,9 @@ const (
 	blockProgBioQueue             = "bio_queue"
 	blockProgBioQueueAgain        = "bio_queue_again"
 	blockProgBioRemap             = "bio_remap"
+	blockProgBioRemapAgain        = "bio_remap_again"
 	blockProgBioSplit             = "bio_split"
+	blockProgBioSplitAgain        = "bio_split_again"
 	blockProgExecuteNowait        = "execute_nowait"
 	blockProgExecuteWait          = "execute_wait"
 	blockProgLoopBegin            = "loop_begin"
@@ -233,11 +235,15 @@ const (
 	blockProgRqComplete           = "rq_complete"
 	blockProgRqCompleteAgain      = "rq_complete_again"
 	blockProgRqInsert             = "rq_insert"
+	blockProgRqInsertAgain        = "rq_insert_again"
 	blockProgRqIssue              = "rq_issue"
 	blockProgRqIssueAgain         = "rq_issue_again"
 	blockProgRqRequeue            = "rq_requeue"
+	blockProgRqRequeueAgain       = "rq_requeue_again"
 	blockProgWritebackBegin       = "writeback_begin"
+	blockProgWritebackBeginAgain  = "writeback_begin_again"
 	blockProgWritebackEnd         = "writeback_end"
+	blockProgWritebackEndAgain    = "writeback_end_again"
 	blockVarAppSettings           = "app_settings"
 	blockVarApplicationsSeen      = "applications_seen"
 	blockVarBlockRecordType       = "block_record_type"
@@ -300,7 +306,9 @@ type blockProgramSpecs struct {
 	BioQueue             *ebpf.ProgramSpec `ebpf:"bio_queue"`
 	BioQueueAgain        *ebpf.ProgramSpec `ebpf:"bio_queue_again"`
 	BioRemap             *ebpf.ProgramSpec `ebpf:"bio_remap"`
+	BioRemapAgain        *ebpf.ProgramSpec `ebpf:"bio_remap_again"`
 	BioSplit             *ebpf.ProgramSpec `ebpf:"bio_split"`
+	BioSplitAgain        *ebpf.ProgramSpec `ebpf:"bio_split_again"`
 	ExecuteNowait        *ebpf.ProgramSpec `ebpf:"execute_nowait"`
 	ExecuteWait          *ebpf.ProgramSpec `ebpf:"execute_wait"`
 	LoopBegin            *ebpf.ProgramSpec `ebpf:"loop_begin"`
@@ -308,11 +316,15 @@ type blockProgramSpecs struct {
 	RqComplete           *ebpf.ProgramSpec `ebpf:"rq_complete"`
 	RqCompleteAgain      *ebpf.ProgramSpec `ebpf:"rq_complete_again"`
 	RqInsert             *ebpf.ProgramSpec `ebpf:"rq_insert"`
+	RqInsertAgain        *ebpf.ProgramSpec `ebpf:"rq_insert_again"`
 	RqIssue              *ebpf.ProgramSpec `ebpf:"rq_issue"`
 	RqIssueAgain         *ebpf.ProgramSpec `ebpf:"rq_issue_again"`
 	RqRequeue            *ebpf.ProgramSpec `ebpf:"rq_requeue"`
+	RqRequeueAgain       *ebpf.ProgramSpec `ebpf:"rq_requeue_again"`
 	WritebackBegin       *ebpf.ProgramSpec `ebpf:"writeback_begin"`
+	WritebackBeginAgain  *ebpf.ProgramSpec `ebpf:"writeback_begin_again"`
 	WritebackEnd         *ebpf.ProgramSpec `ebpf:"writeback_end"`
+	WritebackEndAgain    *ebpf.ProgramSpec `ebpf:"writeback_end_again"`
 }
 
 // blockMapSpecs contains maps before they are loaded into the kernel.
@@ -430,7 +442,9 @@ type blockPrograms struct {
 	BioQueue             *ebpf.Program `ebpf:"bio_queue"`
 	BioQueueAgain        *ebpf.Program `ebpf:"bio_queue_again"`
 	BioRemap             *ebpf.Program `ebpf:"bio_remap"`
+	BioRemapAgain        *ebpf.Program `ebpf:"bio_remap_again"`
 	BioSplit             *ebpf.Program `ebpf:"bio_split"`
+	BioSplitAgain        *ebpf.Program `ebpf:"bio_split_again"`
 	ExecuteNowait        *ebpf.Program `ebpf:"execute_nowait"`
 	ExecuteWait          *ebpf.Program `ebpf:"execute_wait"`
 	LoopBegin            *ebpf.Program `ebpf:"loop_begin"`
@@ -438,11 +452,15 @@ type blockPrograms struct {
 	RqComplete           *ebpf.Program `ebpf:"rq_complete"`
 	RqCompleteAgain      *ebpf.Program `ebpf:"rq_complete_again"`
 	RqInsert             *ebpf.Program `ebpf:"rq_insert"`
+	RqInsertAgain        *ebpf.Program `ebpf:"rq_insert_again"`
 	RqIssue              *ebpf.Program `ebpf:"rq_issue"`
 	RqIssueAgain         *ebpf.Program `ebpf:"rq_issue_again"`
 	RqRequeue            *ebpf.Program `ebpf:"rq_requeue"`
+	RqRequeueAgain       *ebpf.Program `ebpf:"rq_requeue_again"`
 	WritebackBegin       *ebpf.Program `ebpf:"writeback_begin"`
+	WritebackBeginAgain  *ebpf.Program `ebpf:"writeback_begin_again"`
 	WritebackEnd         *ebpf.Program `ebpf:"writeback_end"`
+	WritebackEndAgain    *ebpf.Program `ebpf:"writeback_end_again"`
 }
 
 func (p *blockPrograms) Close() error {
@@ -453,7 +471,9 @@ func (p *blockPrograms) Close() error {
 		p.BioQueue,
 		p.BioQueueAgain,
 		p.BioRemap,
+		p.BioRemapAgain,
 		p.BioSplit,
+		p.BioSplitAgain,
 		p.ExecuteNowait,
 		p.ExecuteWait,
 		p.LoopBegin,
@@ -461,11 +481,15 @@ func (p *blockPrograms) Close() error {
 		p.RqComplete,
 		p.RqCompleteAgain,
 		p.RqInsert,
+		p.RqInsertAgain,
 		p.RqIssue,
 		p.RqIssueAgain,
 		p.RqRequeue,
+		p.RqRequeueAgain,
 		p.WritebackBegin,
+		p.WritebackBeginAgain,
 		p.WritebackEnd,
+		p.WritebackEndAgain,
 	)
 }
 

@@ -31,7 +31,6 @@ type blockProbe struct {
 	function   string
 	begins     bool // something is followed from here on
 	bios       bool // needed only to know bios
-	again      bool // stands in for the one before it; not in the object for older kernels
 }
 
 // blockProbes lists the programs in the order in which they are attached: what
@@ -39,13 +38,10 @@ type blockProbe struct {
 func blockProbes() []blockProbe {
 	return []blockProbe{
 		{program: bpf.ProgramRequestEnd, tracepoint: kernel.TracepointRequestComplete},
-		{program: bpf.ProgramRequestEndAgain, tracepoint: kernel.TracepointRequestComplete, again: true},
 		{program: bpf.ProgramBioComplete, tracepoint: kernel.TracepointBioComplete, bios: true},
-		{program: bpf.ProgramBioCompleteAgain, tracepoint: kernel.TracepointBioComplete, bios: true, again: true},
 		{program: bpf.ProgramWritebackEnd, tracepoint: kernel.TracepointWritebackWritten, bios: true},
 		{program: bpf.ProgramRequestRequeue, tracepoint: kernel.TracepointRequestRequeue},
 		{program: bpf.ProgramRequestIssue, tracepoint: kernel.TracepointRequestIssue, begins: true},
-		{program: bpf.ProgramRequestIssueAgain, tracepoint: kernel.TracepointRequestIssue, begins: true, again: true},
 		{program: bpf.ProgramRequestInsert, tracepoint: kernel.TracepointRequestInsert, bios: true},
 		{program: bpf.ProgramBioSplit, tracepoint: kernel.TracepointSplit, bios: true},
 		{program: bpf.ProgramBioRemap, tracepoint: kernel.TracepointBioRemap, bios: true},
@@ -53,7 +49,6 @@ func blockProbes() []blockProbe {
 		{program: bpf.ProgramExecute, function: "blk_execute_rq", begins: true, bios: true},
 		{program: bpf.ProgramExecuteNoWait, function: "blk_execute_rq_nowait", begins: true, bios: true},
 		{program: bpf.ProgramBioQueue, tracepoint: kernel.TracepointBioQueue, begins: true, bios: true},
-		{program: bpf.ProgramBioQueueAgain, tracepoint: kernel.TracepointBioQueue, begins: true, bios: true, again: true},
 	}
 }
 
@@ -69,10 +64,13 @@ type BlockNeeds struct {
 func BlockPrograms(signatures kernel.BlockSignatures, need BlockNeeds) []string {
 	var names []string
 	for _, p := range blockProbes() {
-		if p.bios && !need.Bios || p.again && need.OldKernel || !p.present(signatures) {
+		if p.bios && !need.Bios || !p.present(signatures) {
 			continue
 		}
 		names = append(names, p.program)
+		if p.tracepoint != "" && !need.OldKernel {
+			names = append(names, p.program+bpf.AgainSuffix)
+		}
 	}
 	if need.Bios && need.Loop {
 		names = append(names, bpf.ProgramLoopBegin, bpf.ProgramLoopEnd)
@@ -128,19 +126,26 @@ func (a *BlockAttachment) attachAll(objects *bpf.BlockObjects) error {
 		}
 	}
 	for _, p := range blockProbes() {
-		program := objects.Programs[p.program]
-		if program == nil {
-			continue
+		for _, name := range []string{p.program, p.program + bpf.AgainSuffix} {
+			if program := objects.Programs[name]; program != nil {
+				if err := a.attach(program, p); err != nil {
+					return err
+				}
+			}
 		}
-		l, err := attachTracing(program, p)
-		if err != nil {
-			return err
-		}
-		if p.begins {
-			a.begins = append(a.begins, l)
-		} else {
-			a.ends = append(a.ends, l)
-		}
+	}
+	return nil
+}
+
+func (a *BlockAttachment) attach(program *ebpf.Program, p blockProbe) error {
+	l, err := attachTracing(program, p)
+	if err != nil {
+		return err
+	}
+	if p.begins {
+		a.begins = append(a.begins, l)
+	} else {
+		a.ends = append(a.ends, l)
 	}
 	return nil
 }
