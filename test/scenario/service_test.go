@@ -97,14 +97,7 @@ func get(t *testing.T, path string) (status int, body string) {
 func steady(t *testing.T, stop <-chan struct{}) <-chan int {
 	t.Helper()
 	server := listenLoop(t, portSteady)
-	go func() {
-		buffer := make([]byte, 64)
-		for {
-			if _, _, err := server.ReadFrom(buffer); err != nil {
-				return // closed
-			}
-		}
-	}()
+	go drainPackets(server)
 	client := dialLoop(t, portSteady)
 	sent := make(chan int, 1)
 	go func() {

@@ -83,6 +83,7 @@ type summary struct {
 	FunctionsShed uint64 `json:"functions_shed"`
 	FramesShed    uint64 `json:"frames_shed"`
 	CPUExceeded   uint64 `json:"cpu_exceeded"`
+	LossExceeded  uint64 `json:"loss_exceeded"`
 
 	KernelLost map[string]uint64 `json:"kernel_lost"`
 	Tracker    map[string]uint64 `json:"tracker"`
