@@ -3,7 +3,6 @@
 package scenario
 
 import (
-	"net"
 	"regexp"
 	"strconv"
 	"testing"
@@ -26,7 +25,7 @@ func TestGuardLoss(t *testing.T) {
 		"udp dst port "+strconv.Itoa(portSteady))
 	requests := startBlock(t, "--max-cpu", "0.001", "--device", string(disk))
 	stop := make(chan struct{})
-	sent := bursts(t, stop)
+	sent := bursts(t, burstOf, burstEvery, stop)
 	for written := false; !written; {
 		writeDirect(t, disk.node(), 0, 4096)
 		select {
@@ -56,41 +55,4 @@ func TestGuardLoss(t *testing.T) {
 		t.Errorf("summary %+v", s)
 	}
 	checkBlockSums(t, costly)
-}
-
-// bursts is steady, in bursts that the tracer cannot keep up with.
-func bursts(t *testing.T, stop <-chan struct{}) <-chan int {
-	t.Helper()
-	server, client := listenLoop(t, portSteady), dialLoop(t, portSteady)
-	go drainPackets(server)
-	sent := make(chan int, 1)
-	go func() {
-		n := 0
-		for ticks := time.NewTicker(burstEvery); ; {
-			select {
-			case <-stop:
-				ticks.Stop()
-				sent <- n
-				return
-			case <-ticks.C:
-			}
-			for range burstOf {
-				if _, err := client.Write([]byte("burst")); err != nil {
-					t.Error(err)
-				}
-				n++
-			}
-		}
-	}()
-	return sent
-}
-
-// drainPackets reads until the socket is closed.
-func drainPackets(from net.PacketConn) {
-	buffer := make([]byte, 64)
-	for {
-		if _, _, err := from.ReadFrom(buffer); err != nil {
-			return
-		}
-	}
 }

@@ -92,17 +92,23 @@ func get(t *testing.T, path string) (status int, body string) {
 	return answer.StatusCode, string(text)
 }
 
-// steady sends datagrams over loopback until stop is closed, to a socket that is
-// read, and gives their number.
+// steady sends a datagram over loopback now and then until stop is closed, and gives
+// their number.
 func steady(t *testing.T, stop <-chan struct{}) <-chan int {
 	t.Helper()
-	server := listenLoop(t, portSteady)
+	return bursts(t, 1, 50*time.Millisecond, stop)
+}
+
+// bursts sends so many datagrams at a time until stop is closed, to a socket that is
+// read, and gives their number.
+func bursts(t *testing.T, each int, every time.Duration, stop <-chan struct{}) <-chan int {
+	t.Helper()
+	server, client := listenLoop(t, portSteady), dialLoop(t, portSteady)
 	go drainPackets(server)
-	client := dialLoop(t, portSteady)
 	sent := make(chan int, 1)
 	go func() {
 		n := 0
-		for ticks := time.NewTicker(50 * time.Millisecond); ; n++ {
+		for ticks := time.NewTicker(every); ; n += each {
 			select {
 			case <-stop:
 				ticks.Stop()
@@ -110,12 +116,24 @@ func steady(t *testing.T, stop <-chan struct{}) <-chan int {
 				return
 			case <-ticks.C:
 			}
-			if _, err := client.Write([]byte("steady")); err != nil {
-				t.Error(err)
+			for range each {
+				if _, err := client.Write([]byte("steady")); err != nil {
+					t.Error(err)
+				}
 			}
 		}
 	}()
 	return sent
+}
+
+// drainPackets reads until the socket is closed.
+func drainPackets(from net.PacketConn) {
+	buffer := make([]byte, 64)
+	for {
+		if _, _, err := from.ReadFrom(buffer); err != nil {
+			return
+		}
+	}
 }
 
 // holding sends a datagram each second until stop is closed, reads each heldFor
