@@ -175,19 +175,28 @@ func TestLimitTraces(t *testing.T) {
 	}
 }
 
-// TestDuration ends by itself after so long, and a console shows each trace.
+// TestDuration ends by itself after so long, and a console shows each trace. The end may
+// cut one ping and its answer short.
 func TestDuration(t *testing.T) {
-	const duration = 2 * time.Second
+	const duration = 5 * time.Second
 	tr := start(t, "--filter-func", few, "--duration", duration.String(), "--exporter", "console", "--format", "lines", "icmp")
 	begin := time.Now()
-	ping(t, leftNS, rightIP, pings)
+	for ended := false; !ended; {
+		ping(t, leftNS, rightIP, 1)
+		select {
+		case <-tr.exited:
+			ended = true
+		default:
+		}
+	}
 	o := tr.end(t)
 	took := time.Since(begin)
 	if o.exit != 0 || took > duration+20*time.Second {
 		t.Errorf("exit status %d after %v, want 0 after %v\n%s", o.exit, took, duration, o.stderr)
 	}
-	if o.summary.Traces != 2*pings || strings.Count(o.stdout, "icmp_rcv") != 2*pings {
-		t.Errorf("%d traces, want %d, on the terminal:\n%s", o.summary.Traces, 2*pings, o.stdout)
+	traces, shown := int(o.summary.Traces), strings.Count(o.stdout, "icmp_rcv")
+	if traces == 0 || shown > traces || shown < traces-2 {
+		t.Errorf("%d traces, of which %d with icmp_rcv are on the terminal:\n%s", traces, shown, o.stdout)
 	}
 }
 
