@@ -35,9 +35,9 @@ static __always_inline u64 third_argument(u64 *ctx, u8 at)
 /*
  * Linux 6.1 and later do not run a program while it runs on that CPU already
  * (https://git.kernel.org/torvalds/c/05b24ff9b2cf), and requests start and end in
- * interrupts; on 7.3 a thread that runs one is preempted by another, too. A second
- * program at the same tracepoint is run right after the first, and takes what the first
- * was left out for.
+ * interrupts; since 7.0 (https://git.kernel.org/torvalds/c/a46023d5616e) a thread that
+ * runs one is preempted by another, too. A second program at the same tracepoint is run
+ * right after the first, and takes what the first was left out for.
  */
 #ifdef NEW_KERNEL
 #define AGAIN(name, tracepoint, handle) \

@@ -170,7 +170,7 @@ static __always_inline struct block_cpu_state *this_cpu_state(void)
 }
 
 /*
- * Interrupts run programs, too, and on 7.3 other threads do, while one works on the
+ * Interrupts run programs, too, and since 7.0 other threads do, while one works on the
  * state of its CPU.
  */
 #define COUNT(counter) ((void)__sync_fetch_and_add(&(counter), 1))

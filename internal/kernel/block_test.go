@@ -133,6 +133,17 @@ func absent() map[string]kernel.TracepointArgs {
 	return all
 }
 
+// The type stands among those of tracepoints.
+func TestReadBlockSignaturesPreempted(t *testing.T) {
+	b := newBlockTypes()
+	b.tracepoint("block_rq_issue", "request *")
+	b.Ref(kernel.BTFTypedef, "class_srcu_fast_notrace_t", b.ids["bio"])
+	b.tracepoint("block_rq_insert", "request *")
+	if s := kernel.ReadBlockSignatures(parse(t, &b.Builder, nil)); !s.Preempted || !s.Tracepoints["block_rq_insert"].Present {
+		t.Errorf("signatures %+v, want them preempted", s)
+	}
+}
+
 // The signatures are those of the kernels that are tested, and of 5.10 before
 // 5.10.137, whose tracepoints of requests have the queue in front.
 func TestReadBlockSignatures(t *testing.T) {

@@ -73,7 +73,15 @@ type BlockSignatures struct {
 	// among the parameters of blk_execute_rq and blk_execute_rq_nowait, -1
 	// when there is no such function.
 	Execute, ExecuteNoWait int
+	// Preempted says that a thread may be preempted by another one while it runs a
+	// tracepoint's programs: Linux 7.0 and later
+	// (https://git.kernel.org/torvalds/c/a46023d5616e). Told by a type that is two
+	// versions older.
+	Preempted bool
 }
+
+// preemptedTypedef is of what tracepoints are guarded with where Preempted.
+const preemptedTypedef = "class_srcu_fast_notrace_t"
 
 // ReadBlockSignatures takes the signatures from the BTF of vmlinux.
 func ReadBlockSignatures(vmlinux *RawBTF) BlockSignatures {
@@ -87,8 +95,10 @@ func ReadBlockSignatures(vmlinux *RawBTF) BlockSignatures {
 		s.Tracepoints[name] = TracepointArgs{Object: -1, Status: -1, Sector: -1, Device: -1, From: -1}
 	}
 	for t := range vmlinux.OfKind(BTFTypedef) {
-		name, ok := bytes.CutPrefix(vmlinux.Name(t.NameOff), []byte(tracepointTypedef))
+		typedef := vmlinux.Name(t.NameOff)
+		name, ok := bytes.CutPrefix(typedef, []byte(tracepointTypedef))
 		if !ok {
+			s.Preempted = s.Preempted || string(typedef) == preemptedTypedef
 			continue
 		}
 		if object, wanted := objects[string(name)]; wanted {

@@ -31,17 +31,18 @@ type blockProbe struct {
 	function   string
 	begins     bool // something is followed from here on
 	bios       bool // needed only to know bios
+	interrupts bool // runs in interrupts, too, not only in threads
 }
 
 // blockProbes lists the programs in the order in which they are attached: what
 // ends a request or bio first, so that nothing begins that can't be ended.
 func blockProbes() []blockProbe {
 	return []blockProbe{
-		{program: bpf.ProgramRequestEnd, tracepoint: kernel.TracepointRequestComplete},
-		{program: bpf.ProgramBioComplete, tracepoint: kernel.TracepointBioComplete, bios: true},
+		{program: bpf.ProgramRequestEnd, tracepoint: kernel.TracepointRequestComplete, interrupts: true},
+		{program: bpf.ProgramBioComplete, tracepoint: kernel.TracepointBioComplete, bios: true, interrupts: true},
 		{program: bpf.ProgramWritebackEnd, tracepoint: kernel.TracepointWritebackWritten, bios: true},
-		{program: bpf.ProgramRequestRequeue, tracepoint: kernel.TracepointRequestRequeue},
-		{program: bpf.ProgramRequestIssue, tracepoint: kernel.TracepointRequestIssue, begins: true},
+		{program: bpf.ProgramRequestRequeue, tracepoint: kernel.TracepointRequestRequeue, interrupts: true},
+		{program: bpf.ProgramRequestIssue, tracepoint: kernel.TracepointRequestIssue, begins: true, interrupts: true},
 		{program: bpf.ProgramRequestInsert, tracepoint: kernel.TracepointRequestInsert, bios: true},
 		{program: bpf.ProgramBioSplit, tracepoint: kernel.TracepointSplit, bios: true},
 		{program: bpf.ProgramBioRemap, tracepoint: kernel.TracepointBioRemap, bios: true},
@@ -68,7 +69,7 @@ func BlockPrograms(signatures kernel.BlockSignatures, need BlockNeeds) []string 
 			continue
 		}
 		names = append(names, p.program)
-		if p.tracepoint != "" && !need.OldKernel {
+		if p.tracepoint != "" && !need.OldKernel && (p.interrupts || signatures.Preempted) {
 			names = append(names, p.program+bpf.AgainSuffix)
 		}
 	}
