@@ -228,7 +228,7 @@ func (b *Builder) childFacts(s *Span, seen bool) {
 	if f.NetNS != 0 {
 		b.add(IntAttr(KeyNetNSInum, int64(f.NetNS)))
 		if s.Changed&ChangedNetNS != 0 {
-			if name := b.names.netNS(f.NetNS); name != "" {
+			if name := b.names.netNS(f.NetNS, b.trace.unix(f.AtMonoNs)); name != "" {
 				b.add(StringAttr(KeyNetNSName, name))
 			}
 		}

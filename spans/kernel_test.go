@@ -65,7 +65,7 @@ func (k *fakeKernel) DropReason(v uint32) string {
 	return map[uint32]string{2: "NOT_SPECIFIED", 3: "NO_SOCKET", 8: "NETFILTER_DROP"}[v]
 }
 
-func (k *fakeKernel) NetNS(inum uint32) string {
+func (k *fakeKernel) NetNS(inum uint32, _ uint64) string {
 	return map[uint32]string{4026531840: "init", 4026532200: "client"}[inum]
 }
 

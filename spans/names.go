@@ -156,7 +156,9 @@ func (c *nameCache) reason(v uint32) string {
 }
 
 // netNS remembers nothing: see Names.
-func (c *nameCache) netNS(inum uint32) string { return valid(c.names.NetNS(inum)) }
+func (c *nameCache) netNS(inum uint32, unixNs uint64) string {
+	return valid(c.names.NetNS(inum, unixNs))
+}
 
 // valid repairs a name: a command or a namespace may be called anything, and a
 // receiver refuses a whole message for one string that is not UTF-8.

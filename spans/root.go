@@ -128,8 +128,9 @@ func (b *Builder) netnsAttrs() {
 	b.places = b.places[:0]
 	at := len(t.strings)
 	for i := range t.Facts {
-		if inum := t.Facts[i].NetNS; inum != 0 && b.arrive(place{netns: inum}) {
-			name := b.names.netNS(inum)
+		f := &t.Facts[i]
+		if inum := f.NetNS; inum != 0 && b.arrive(place{netns: inum}) {
+			name := b.names.netNS(inum, t.unix(f.AtMonoNs))
 			if len(b.places) == 1 {
 				b.add(IntAttr(KeyNetNSInum, int64(inum)))
 				if name != "" {

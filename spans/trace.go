@@ -20,8 +20,9 @@ type Names interface {
 	Location(addr uint64) (symbol string)
 	// DropReason names a value of enum skb_drop_reason.
 	DropReason(value uint32) string
-	// NetNS names the network namespace of an inode number.
-	NetNS(inum uint32) string
+	// NetNS names the network namespace that has an inode number at a Unix time:
+	// when one has gone, another gets its number.
+	NetNS(inum uint32, unixNs uint64) string
 }
 
 // Clock converts times.

@@ -121,4 +121,4 @@ func (n *liveNames) lookup(addr uint64) (kernel.Symbol, uint64, bool) {
 func (n *liveNames) DropReason(value uint32) string { return n.reasons().Name(value) }
 
 // NetNS implements spans.Names.
-func (n *liveNames) NetNS(inum uint32) string { return n.netns.Name(inum) }
+func (n *liveNames) NetNS(inum uint32, unixNs uint64) string { return n.netns.Name(inum, unixNs) }

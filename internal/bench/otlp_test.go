@@ -129,10 +129,10 @@ type kernelNames struct{}
 func (kernelNames) Function(addr uint64) spans.Function {
 	return spans.Function{Name: fmt.Sprintf("__netif_receive_skb_%d", addr), Module: "virtio_net"}
 }
-func (kernelNames) Location(uint64) string   { return "" }
-func (kernelNames) DropReason(uint32) string { return "" }
-func (kernelNames) NetNS(uint32) string      { return "init" }
-func (kernelNames) OffsetNs(uint64) int64    { return 1_767_323_045_000_000_000 }
+func (kernelNames) Location(uint64) string      { return "" }
+func (kernelNames) DropReason(uint32) string    { return "" }
+func (kernelNames) NetNS(uint32, uint64) string { return "init" }
+func (kernelNames) OffsetNs(uint64) int64       { return 1_767_323_045_000_000_000 }
 
 // deepJourney nests frames five deep; each span gets 12 attributes.
 func deepJourney(id uint64) *journey.Journey {

@@ -33,7 +33,9 @@ func (k *testKernel) Function(addr uint64) spans.Function { return k.functions[a
 func (k *testKernel) Location(uint64) string              { return "tcp_v4_rcv+0x1f4" }
 func (k *testKernel) DropReason(v uint32) string          { return map[uint32]string{3: "NO_SOCKET"}[v] }
 
-func (k *testKernel) NetNS(v uint32) string { return map[uint32]string{4026532001: "blue"}[v] }
+func (k *testKernel) NetNS(v uint32, _ uint64) string {
+	return map[uint32]string{4026532001: "blue"}[v]
+}
 
 // OffsetNs puts CLOCK_MONOTONIC 1,000,000 at 2026-11-23 10:00:00 UTC.
 func (k *testKernel) OffsetNs(uint64) int64 { return 1795428000_000000000 - 1_000_000 }

@@ -24,6 +24,9 @@ const (
 	// netnsUnknownFor is how long a number of which nothing is known is not looked for
 	// again.
 	netnsUnknownFor = 10 * time.Second
+	// netnsLatest is how much older than a name a packet may be that is not the name's:
+	// an older one tells that the clock was set back.
+	netnsLatest = 10 * time.Minute
 )
 
 // NetNSNames names network namespaces by their inode numbers, as `ip netns`
@@ -44,6 +47,17 @@ type netnsName struct {
 	path string // where the namespace was found; "": nothing is known of it
 	// checked is when it was seen there, or looked for in vain.
 	checked time.Time
+	// bound is when it was bound there, zero where that is not known.
+	bound time.Time
+}
+
+// at is the name for a packet of that time. One from before the name's is of another
+// namespace, which had the number then.
+func (k *netnsName) at(packet time.Time) string {
+	if earlier := k.bound.Sub(packet); !k.bound.IsZero() && earlier > 0 && earlier < netnsLatest {
+		return ""
+	}
+	return k.name
 }
 
 // NewNetNSNames names the namespaces that are bound in /run/netns or that a
@@ -52,11 +66,17 @@ func NewNetNSNames() *NetNSNames {
 	return &NetNSNames{dir: "/run/netns", proc: "/proc", now: time.Now, names: make(map[uint32]netnsName)}
 }
 
-// Name returns the name of a namespace: the one of `ip netns`, else command and
-// number of the oldest process in it ("nginx[4711]"), empty for this process's own
-// and for those of which nothing is known. A name holds as long as the namespace is
-// where it was found.
-func (n *NetNSNames) Name(inode uint32) string {
+// Name returns the name of the namespace that had an inode number when a packet was in
+// it, at a Unix time: the one of `ip netns`, else command and number of the oldest
+// process in it ("nginx[4711]"), empty for this process's own and for those of which
+// nothing is known. A name holds as long as the namespace is where it was found.
+func (n *NetNSNames) Name(inode uint32, unixNs uint64) string {
+	known := n.find(inode)
+	return known.at(time.Unix(0, int64(unixNs)))
+}
+
+// find looks a number up, as often as names change.
+func (n *NetNSNames) find(inode uint32) netnsName {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now()
@@ -66,18 +86,18 @@ func (n *NetNSNames) Name(inode uint32) string {
 		holds = netnsUnknownFor
 	}
 	if ok && now.Sub(known.checked) < holds {
-		return known.name
+		return known
 	}
-	if at, err := inodeOf(known.path); ok && err == nil && at == inode {
+	if at, _, err := inodeOf(known.path); ok && err == nil && at == inode {
 		known.checked = now
 		n.names[inode] = known
-		return known.name
+		return known
 	}
 	n.read(now)
 	if _, ok := n.names[inode]; !ok {
 		n.names[inode] = netnsName{checked: now} // or each of its packets would list the directories
 	}
-	return n.names[inode].name
+	return n.names[inode]
 }
 
 // read finds the namespaces that there are by now, and forgets those that have gone
@@ -115,7 +135,7 @@ func (n *NetNSNames) readOwners(found map[uint32]netnsName, now time.Time) {
 		if err != nil {
 			continue
 		}
-		inode, err := inodeOf(n.netnsOf(pid))
+		inode, _, err := inodeOf(n.netnsOf(pid))
 		if err != nil {
 			continue
 		}
@@ -138,23 +158,30 @@ func (n *NetNSNames) netnsOf(pid int) string {
 
 // add keeps the first name of the namespace at path, if there is one.
 func (n *NetNSNames) add(found map[uint32]netnsName, path, name string, now time.Time) {
-	inode, err := inodeOf(path)
+	inode, made, err := inodeOf(path)
 	if err != nil {
 		return
 	}
 	if _, ok := found[inode]; !ok {
-		found[inode] = netnsName{name: name, path: path, checked: now}
+		if filepath.Dir(path) != n.dir {
+			made = time.Time{}
+		}
+		found[inode] = netnsName{name: name, path: path, checked: now, bound: made}
 	}
 }
 
-func inodeOf(path string) (uint32, error) {
+// inodeOf gives the number of a namespace and when its inode was made: as it was bound,
+// for one that is, which keeps it (nsfs_init_inode in
+// https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/fs/nsfs.c);
+// below /proc, as it is looked at.
+func inodeOf(path string) (inode uint32, made time.Time, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return 0, err
+		return 0, time.Time{}, err
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return 0, &fs.PathError{Op: "stat", Path: path, Err: fs.ErrInvalid}
+		return 0, time.Time{}, &fs.PathError{Op: "stat", Path: path, Err: fs.ErrInvalid}
 	}
-	return uint32(st.Ino), nil
+	return uint32(st.Ino), time.Unix(st.Ctim.Unix()), nil
 }

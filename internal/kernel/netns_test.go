@@ -25,15 +25,16 @@ func TestNetNSNames(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		i, err := inodeOf(first)
+		i, _, err := inodeOf(first)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return i
 	}
+	at := time.Now().Add(time.Second) // files are made now
 	check := func(inode uint32, want string) {
 		t.Helper()
-		if got := n.Name(inode); got != want {
+		if got := n.Name(inode, uint64(at.UnixNano())); got != want {
 			t.Errorf("Name(%d) = %q, want %q", inode, got, want)
 		}
 	}
@@ -74,4 +75,11 @@ func TestNetNSNames(t *testing.T) {
 	}
 	now = now.Add(netnsCheckedFor)
 	check(hidden, "later")
+
+	// A packet from before that name had the number's namespace of then.
+	at = at.Add(-time.Minute)
+	check(hidden, "")
+	check(box, "nginx[31]") // of processes it is not known since when
+	at = at.Add(-netnsLatest)
+	check(hidden, "later") // the clock was set back
 }

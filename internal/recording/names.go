@@ -62,7 +62,7 @@ func (n *Names) Location(addr uint64) string { return n.locations[addr] }
 func (n *Names) DropReason(value uint32) string { return n.reasons[value] }
 
 // NetNS implements spans.Names.
-func (n *Names) NetNS(inum uint32) string { return n.netns[inum] }
+func (n *Names) NetNS(inum uint32, _ uint64) string { return n.netns[inum] }
 
 // Device implements spans.BlockNames.
 func (n *Names) Device(dev uint32) string { return n.devices[dev] }

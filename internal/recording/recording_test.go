@@ -35,13 +35,13 @@ type answers struct{}
 func (answers) Function(uint64) spans.Function {
 	return spans.Function{Name: "ip_rcv", Module: "vmlinux?"}
 }
-func (answers) Location(uint64) string   { return "tcp_v4_rcv+0x1f" }
-func (answers) DropReason(uint32) string { return "NO_SOCKET" }
-func (answers) NetNS(uint32) string      { return "blue" }
-func (answers) Device(uint32) string     { return "nvme0n1" }
-func (answers) Cgroup(uint64) string     { return "/system.slice/x.service" }
-func (answers) Operation(uint8) string   { return "write_zeroes" }
-func (answers) RequestFlag(uint8) string { return "rahead" }
+func (answers) Location(uint64) string      { return "tcp_v4_rcv+0x1f" }
+func (answers) DropReason(uint32) string    { return "NO_SOCKET" }
+func (answers) NetNS(uint32, uint64) string { return "blue" }
+func (answers) Device(uint32) string        { return "nvme0n1" }
+func (answers) Cgroup(uint64) string        { return "/system.slice/x.service" }
+func (answers) Operation(uint8) string      { return "write_zeroes" }
+func (answers) RequestFlag(uint8) string    { return "rahead" }
 
 func (answers) Executable(spans.Thread) string { return "/usr/bin/curl" }
 
@@ -57,7 +57,7 @@ func testFile(t testing.TB) []byte {
 	names.Function(0xffffffff81000000)
 	names.Location(0xffffffff81000010)
 	names.DropReason(3)
-	names.NetNS(4026531840)
+	names.NetNS(4026531840, 1)
 	block := RecordedBlockNames{Names: answers{}, Writer: w}
 	block.Device(259 << 20)
 	block.Cgroup(1<<40 | 77)
@@ -167,7 +167,7 @@ func checkNames(t *testing.T, n *Names) {
 	got := known{
 		Function: n.Function(0xffffffff81000000), Unknown: n.Function(2),
 		Location: n.Location(0xffffffff81000010), NoLoc: n.Location(0xffffffff81000000),
-		Reason: n.DropReason(3), NetNS: n.NetNS(4026531840),
+		Reason: n.DropReason(3), NetNS: n.NetNS(4026531840, 1),
 		Device:    [2]string{n.Device(259 << 20), n.Device(8 << 20)},
 		Cgroup:    [2]string{n.Cgroup(1<<40 | 77), n.Cgroup(77)},
 		Operation: [2]string{n.Operation(9), n.Operation(19)},

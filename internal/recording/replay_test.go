@@ -60,9 +60,9 @@ type liveNames struct{}
 func (liveNames) Function(addr uint64) spans.Function {
 	return spans.Function{Name: fmt.Sprintf("func_%x", addr), Module: "mod"}
 }
-func (liveNames) Location(addr uint64) string    { return fmt.Sprintf("func+0x%x", addr) }
-func (liveNames) DropReason(value uint32) string { return fmt.Sprintf("REASON_%d", value) }
-func (liveNames) NetNS(inum uint32) string       { return fmt.Sprintf("ns%d", inum) }
+func (liveNames) Location(addr uint64) string        { return fmt.Sprintf("func+0x%x", addr) }
+func (liveNames) DropReason(value uint32) string     { return fmt.Sprintf("REASON_%d", value) }
+func (liveNames) NetNS(inum uint32, _ uint64) string { return fmt.Sprintf("ns%d", inum) }
 
 // liveEvents are three packets, interleaved: whole, dropped, and with a frame
 // that never came.

@@ -212,10 +212,10 @@ func (n RecordedNames) DropReason(value uint32) string {
 }
 
 // NetNS implements spans.Names.
-func (n RecordedNames) NetNS(inum uint32) string {
+func (n RecordedNames) NetNS(inum uint32, unixNs uint64) string {
 	name, known := n.netns[inum]
 	if !known {
-		name = n.names.NetNS(inum)
+		name = n.names.NetNS(inum, unixNs)
 		n.netns[inum] = name
 		_ = n.writer.NetNS(inum, name) // see Function
 	}
