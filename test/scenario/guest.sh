@@ -12,7 +12,7 @@ cd /tmp
 # Of the program's own for the most part, on one: in a boot of its own …
 of_soak='^Test(Soak|FaultClock|FaultCollector|FaultDiskFull)$'
 # … and beside the others.
-of_program='^Test(BlockHistogram|BlockInterval|DyingCollector|Duration|FaultChurn|FullDisk|Guard|GuardLoss|Interrupt|LimitTraces|OwnTraffic|RefusingCollector|Service|ServiceNotRequired)$'
+of_program='^Test(BlockHistogram|BlockInterval|DyingCollector|Duration|FaultChurn|FullDisk|Guard|GuardLoss|Interrupt|LimitTraces|OwnTraffic|RefusingCollector|Service)$'
 # On the oldest and the newest,
 of_ends='^Test(BackendsThatAreMissing|BadInput|BlockBadInput|BlockRemoval|CountsEqualInterfaceCounters|EntryOnly|FilterFunc|FilterIfname|FilterMark|FilterNetNS|HTTP|HTTPProxy|Kill|KillWhileAttaching|NonSkbFuncs|Only|StackOfEveryFunction)$'
 # and on those between.
