@@ -86,7 +86,7 @@ soak: build vm-images ## Mixed load on 6.12 for half an hour: memory flat, sums 
 .PHONY: test-e2e
 test-e2e: build vm-images ## Spans from a VM read back from a real Collector and Jaeger; the stack of docker-compose.yaml
 	test/backends/build.sh all
-	OTEL_KPROBE_BIN=$(CURDIR)/$(BINARY) $(GO) -C test test -count=1 -timeout 45m ./e2e ./stack
+	OTEL_KPROBE_BIN=$(CURDIR)/$(BINARY) $(GO) -C test test -count=1 -timeout 75m ./e2e ./stack
 
 .PHONY: bench
 bench: ## Cost of a span from record to OTLP, beside the SDK's way

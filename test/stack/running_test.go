@@ -17,8 +17,8 @@ import (
 const (
 	// toolsBudget leaves room for a cold cache, as in package e2e.
 	toolsBudget = 30 * time.Minute
-	// guestBudget is three times what the guest takes on two idle processors.
-	guestBudget = 25 * time.Minute
+	// guestBudget is five times what the guest takes on two idle processors.
+	guestBudget = 40 * time.Minute
 	standIns    = "test/stack/testdata"
 	// certificates are what Dockerfile takes from where it compiles.
 	certificates = "/etc/ssl/certs/ca-certificates.crt"
