@@ -12,9 +12,9 @@ import (
 )
 
 // Names of the programs of the block objects; block_programs.h defines them.
-// Those for tracepoints are loaded as BTF tracepoints, ProgramExecute… as fentry.
-// Those for tracepoints have a second one, of the same name and AgainSuffix, except in
-// the object for older kernels.
+// Those for tracepoints are loaded as BTF tracepoints, and have a second one each, of the
+// same name and AgainSuffix, except in the object for older kernels. ProgramExecute… are
+// loaded as fentry.
 const (
 	ProgramBioQueue       = "bio_queue"
 	ProgramBioComplete    = "bio_complete"

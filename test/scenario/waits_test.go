@@ -47,7 +47,7 @@ func TestQdiscWait(t *testing.T) {
 			continue
 		}
 		if len(waits) != 1 || len(queued) != 1 {
-			t.Logf("%s has %d waits in a qdisc, %d calls of netem_enqueue: %s", j, len(waits), len(queued), j.outline())
+			t.Logf("%s has %d waits in a qdisc, %d calls of netem_enqueue: %s", j, len(waits), len(queued), j.timeline())
 			missing++
 			continue
 		}
@@ -77,8 +77,8 @@ func (j *journey) sentByItsSender() bool {
 		sent[0].start >= queued[0].start+netemDelayNs && sent[0].end <= senders[0].end
 }
 
-// outline lists the spans with their begins and lengths, for messages.
-func (j *journey) outline() string {
+// timeline lists the spans with their begins and lengths, for messages.
+func (j *journey) timeline() string {
 	var b strings.Builder
 	for _, s := range j.spans {
 		fmt.Fprintf(&b, "\n\t%s +%d %d", s.name, s.start-j.root.start, s.end-s.start)
