@@ -27,10 +27,13 @@ type Stats struct {
 	Exported uint64 // spans that the receiver accepted, or that were written
 	Dropped  uint64 // spans given up because the queue was full
 	Rejected uint64 // spans that the receiver refused in an answer of partial success
-	Failed   uint64 // spans in uploads or writes that failed, or that did not fit one message
-	Unsent   uint64 // spans left when Shutdown's time was over
-	Batches  uint64 // uploads or writes tried
-	Bytes    uint64 // encoded bytes in them
+	// Failed are spans in uploads or writes that failed, or that did not fit one
+	// message. An upload whose answer came too late is one of them, though its
+	// receiver may have the spans.
+	Failed  uint64
+	Unsent  uint64 // spans left when Shutdown's time was over
+	Batches uint64 // uploads or writes tried
+	Bytes   uint64 // encoded bytes in them
 }
 
 // Lost is the number of spans that were given up, for whatever reason.
