@@ -32,7 +32,7 @@ static __always_inline struct app_record *new_app_record(struct cpu_state *cpu, 
 	struct app_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 
 	if (!record) {
-		cpu->ring_full_facts++;
+		COUNT(cpu->ring_full_facts);
 		return 0;
 	}
 	__builtin_memset(record, 0, sizeof(*record) - sizeof(record->app));

@@ -169,12 +169,7 @@ static __always_inline struct block_cpu_state *this_cpu_state(void)
 	return bpf_map_lookup_elem(&block_cpu_states, &zero);
 }
 
-/*
- * Interrupts run programs, too, and since 7.0 other threads do, while one works on the
- * state of its CPU.
- */
-#define COUNT(counter) ((void)__sync_fetch_and_add(&(counter), 1))
-
+/* As COUNT, and gives the new value. */
 #ifdef NEW_KERNEL
 #define NEXT(counter) (__sync_fetch_and_add(&(counter), 1) + 1)
 #else /* no value before Linux 5.12 (https://git.kernel.org/torvalds/c/5ca419f2864a) */

@@ -51,7 +51,7 @@ static __always_inline void send_buffer_end(struct cpu_state *cpu, const struct 
 	struct end_record *end = bpf_ringbuf_reserve(&ring, sizeof(*end), 0);
 
 	if (!end) {
-		cpu->ring_full_ends++;
+		COUNT(cpu->ring_full_ends);
 		return;
 	}
 	__builtin_memset(end, 0, sizeof(*end));

@@ -38,7 +38,7 @@ static __noinline u64 begin_callee(struct pt_regs *ctx)
 		return 0;
 	slot = take_slot(cpu, now, &index);
 	if (!slot) {
-		cpu->slots_full++;
+		COUNT(cpu->slots_full);
 		caller->frame.flags |= FRAME_CALLEES_LOST;
 		return 0;
 	}

@@ -61,7 +61,7 @@ static __always_inline void push_cookie(u64 stack, u64 cookie)
 	}
 	cpu = this_cpu_state();
 	if (cpu)
-		cpu->slots_full++;
+		COUNT(cpu->slots_full);
 }
 
 /* The innermost cookie of this stack pointer; 0 when there is none. */

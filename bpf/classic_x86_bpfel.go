@@ -118,6 +118,7 @@ type classicCpuState struct {
 	ReturnsLost     uint64
 	SubmittedFrames uint64
 	NextJourney     uint64
+	NextRunJourney  uint64
 	EndedJourney    uint64
 	EndedLocation   uint64
 	EndedHow        uint32
@@ -400,10 +401,9 @@ type classicRuleWalk struct {
 }
 
 type classicRunScratch struct {
-	_           structs.HostLayout
-	Stack       uint64
-	NextJourney uint64
-	Run         classicOpenRun
+	_     structs.HostLayout
+	Stack uint64
+	Run   classicOpenRun
 }
 
 type classicSkbCopy struct {

@@ -61,7 +61,7 @@ static __noinline int send_conntrack(struct tracked_skb *state, u64 skb)
 		return 0;
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
-		cpu->ring_full_facts++;
+		COUNT(cpu->ring_full_facts);
 		return 0;
 	}
 	__builtin_memset(record, 0, sizeof(*record));

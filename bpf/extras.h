@@ -62,7 +62,7 @@ static __noinline void send_stack(void *ctx, const struct tracked_skb *state, u6
 		return;
 	stack = bpf_ringbuf_reserve(&ring, sizeof(*stack), 0);
 	if (!stack) {
-		cpu->ring_full_extras++;
+		COUNT(cpu->ring_full_extras);
 		return;
 	}
 	bytes = bpf_get_stack(ctx, stack->addresses, sizeof(stack->addresses), 0);
@@ -101,7 +101,7 @@ static __noinline void send_caller(struct pt_regs *ctx, const struct tracked_skb
 		return;
 	caller = bpf_ringbuf_reserve(&ring, sizeof(*caller), 0);
 	if (!caller) {
-		cpu->ring_full_extras++;
+		COUNT(cpu->ring_full_extras);
 		return;
 	}
 	caller->kind = RECORD_STACK;
@@ -177,7 +177,7 @@ static __always_inline void send_fields(struct cpu_state *cpu, struct fields_rec
 		return;
 	record->bytes = bytes;
 	if (bpf_ringbuf_output(&ring, record, FIELDS_HEAD_BYTES + bytes, record_flag(cpu)))
-		cpu->ring_full_extras++;
+		COUNT(cpu->ring_full_extras);
 }
 
 /* Sends the members that were asked for when one of them changed since the skb's last frame. */

@@ -198,7 +198,7 @@ static __always_inline struct facts_record *reserve_facts(struct cpu_state *cpu)
 	else
 		facts = bpf_ringbuf_reserve(&ring, FACTS_BYTES, 0);
 	if (!facts)
-		cpu->ring_full_facts++;
+		COUNT(cpu->ring_full_facts);
 	return facts;
 }
 

@@ -89,7 +89,7 @@ static __always_inline struct slot *take_slot(struct cpu_state *cpu, u64 now, u3
 		if (!slot->busy)
 			return slot;
 		if (now - slot->frame.enter_mono_ns > SLOT_STALE_NS) {
-			cpu->returns_lost++;
+			COUNT(cpu->returns_lost);
 			return slot;
 		}
 	}
@@ -102,11 +102,11 @@ static __always_inline int send_frame(struct cpu_state *cpu, const struct frame_
 	struct frame_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 
 	if (!record) {
-		cpu->ring_full_frames++;
+		COUNT(cpu->ring_full_frames);
 		return 0;
 	}
 	*record = *frame;
-	cpu->submitted_frames++;
+	COUNT(cpu->submitted_frames);
 	bpf_ringbuf_submit(record, record_flag(cpu));
 	return 1;
 }
@@ -119,14 +119,14 @@ static __always_inline void send_entry(struct pt_regs *ctx, struct cpu_state *cp
 	struct frame_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 
 	if (!record) {
-		cpu->ring_full_frames++;
+		COUNT(cpu->ring_full_frames);
 		return;
 	}
 	fill_frame(ctx, record, state, view, skb, tid, now);
 	record->flags |= FRAME_ENTRY_ONLY;
 	record->exit_mono_ns = now;
 	record->ret = 0;
-	cpu->submitted_frames++;
+	COUNT(cpu->submitted_frames);
 	bpf_ringbuf_submit(record, record_flag(cpu));
 }
 
@@ -177,7 +177,7 @@ static __noinline u64 begin_frame(struct pt_regs *ctx, struct tracked_skb *state
 	}
 	slot = take_slot(cpu, now, &index);
 	if (!slot) {
-		cpu->slots_full++;
+		COUNT(cpu->slots_full);
 		return 0;
 	}
 	slot->generation++;
@@ -208,7 +208,7 @@ static __always_inline u64 enter_frame(struct pt_regs *ctx, u64 skb, u32 mode)
 	if (!state) {
 		if (mode & MODE_NO_START || is_unsampled(skb) || !matches(skb) || !wants_owner(ctx, mode, skb))
 			return 0;
-		state = start_journey(skb);
+		state = start_journey(skb, 0);
 		if (!state)
 			return 0;
 	}

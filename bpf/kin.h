@@ -45,7 +45,7 @@ static __always_inline void send_link(struct cpu_state *cpu, u8 what, const stru
 	struct link_record *link = bpf_ringbuf_reserve(&ring, sizeof(*link), 0);
 
 	if (!link) {
-		cpu->ring_full_facts++;
+		COUNT(cpu->ring_full_facts);
 		return;
 	}
 	link->kind = RECORD_LINK;

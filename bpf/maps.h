@@ -86,6 +86,7 @@ struct cpu_state {
 	u64 returns_lost;
 	u64 submitted_frames;
 	u64 next_journey;
+	u64 next_run_journey; /* of those that begin with a run of a traced program */
 	u64 ended_journey; /* of the skb that ended last and was not chained; and how it ended */
 	u64 ended_location;
 	u32 ended_how;

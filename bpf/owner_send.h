@@ -21,7 +21,7 @@ static __noinline void send_owner(struct tracked_skb *state, u64 skb, u64 sock)
 		return;
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
-		cpu->ring_full_facts++;
+		COUNT(cpu->ring_full_facts);
 		return;
 	}
 	__builtin_memset(record, 0, sizeof(*record));

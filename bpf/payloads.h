@@ -223,7 +223,7 @@ __noinline int send_told_payload(u64 journey, u64 skb)
 	AS_IT_IS(bytes);
 	if (bytes > PAYLOAD_BYTES ||
 	    bpf_ringbuf_output(&ring, room, PAYLOAD_HEAD_BYTES + bytes, BPF_RB_NO_WAKEUP))
-		cpu->ring_full_facts++;
+		COUNT(cpu->ring_full_facts);
 	return 0;
 }
 

@@ -246,7 +246,7 @@ static __noinline int send_rule(struct rule_walk *walk, u64 skb, u32 what, u64 e
 	walk->told = 1;
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
-		cpu->ring_full_facts++;
+		COUNT(cpu->ring_full_facts);
 		return 0;
 	}
 	__builtin_memset(record, 0, sizeof(*record));

@@ -45,7 +45,6 @@ s64 open_run_count = 0;
 /* Room of one CPU, for as long as an entry or a return is handled. */
 struct run_scratch {
 	u64 stack;
-	u64 next_journey; /* of those that begin with a buffer */
 	struct open_run run;
 };
 
@@ -102,9 +101,9 @@ static __always_inline void open_run(u64 *ctx, struct cpu_state *cpu, struct run
 		return;
 	}
 	if (bpf_map_update_elem(&open_runs, &key, run, BPF_EXIST))
-		cpu->slots_full++;
+		COUNT(cpu->slots_full);
 	else
-		cpu->returns_lost++; /* of the run that was there before */
+		COUNT(cpu->returns_lost); /* of the run that was there before */
 }
 
 /* A run on a tracked skb. */

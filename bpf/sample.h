@@ -83,7 +83,7 @@ static __always_inline void leave_unsampled(struct cpu_state *cpu, u64 skb, u64 
 		return;
 	place->at_mono_ns = bpf_ktime_get_ns();
 	place->skb = skb;
-	cpu->unsampled++;
+	COUNT(cpu->unsampled);
 }
 
 /* One end of a flow; the upper 64 bits of an IPv4 address are 0. */

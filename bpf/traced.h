@@ -25,7 +25,7 @@ int tc_enter(u64 *ctx)
 		if (!state && (!matches(skb) || !wants_owner(0, 0, skb)))
 			return 0;
 		if (!state)
-			state = start_journey(skb);
+			state = start_journey(skb, 1);
 		if (!state)
 			return 0;
 	}

@@ -24,10 +24,22 @@
 #define LOWEST_KERNEL_ADDRESS 0x8000000000000000ULL
 #define HIGHEST_POINTER (~0ULL - PAGE_SIZE_BYTES) /* above: ERR_PTR */
 
+#define RUN_JOURNEY (1ULL << (CPU_SHIFT - 1))
+
 /* Unique within one run, never 0; equal to no other CPU's. */
 static __always_inline u64 new_journey(struct cpu_state *cpu)
 {
 	return ((u64)(bpf_get_smp_processor_id() + 1) << CPU_SHIFT) | ++cpu->next_journey;
+}
+
+/*
+ * The same for one that begins with the run of a traced program. A count of its own: it
+ * may interrupt a probe that is counting.
+ */
+static __always_inline u64 new_run_journey(struct cpu_state *cpu)
+{
+	return ((u64)(bpf_get_smp_processor_id() + 1) << CPU_SHIFT) | RUN_JOURNEY |
+	       ++cpu->next_run_journey;
 }
 
 /* Reads and sends facts when something of them differs from what was sent. */
@@ -73,8 +85,11 @@ static __noinline int is_own(const struct facts_record *facts)
 	return bpf_map_lookup_elem(&own_flows, &flow) != 0;
 }
 
-/* Begins to follow skb; NULL when it is our own, is not sampled or there is no room for it. */
-static __noinline struct tracked_skb *start_journey(u64 skb)
+/*
+ * Begins to follow skb, for a run of a traced program when run is set; NULL when it is our
+ * own, is not sampled or there is no room for it.
+ */
+static __noinline struct tracked_skb *start_journey(u64 skb, u32 run)
 {
 	struct cpu_state *cpu = this_cpu_state();
 	struct tracked_skb state = {};
@@ -92,7 +107,7 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 		}
 	}
 	if (reader_is_behind()) {
-		cpu->left_out_starts++;
+		COUNT(cpu->left_out_starts);
 		left_out_mono_ns = bpf_ktime_get_ns();
 		return 0;
 	}
@@ -106,7 +121,7 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 		bpf_ringbuf_discard(facts, BPF_RB_NO_WAKEUP);
 		return 0;
 	}
-	state.journey = new_journey(cpu);
+	state.journey = run ? new_run_journey(cpu) : new_journey(cpu);
 	state.dev = view.dev;
 	state.mark = view.mark;
 	state.tid = facts->tid;
@@ -114,7 +129,7 @@ static __noinline struct tracked_skb *start_journey(u64 skb)
 	state.facts = 1;
 	if (bpf_map_update_elem(&tracked, &skb, &state, BPF_NOEXIST)) {
 		bpf_ringbuf_discard(facts, BPF_RB_NO_WAKEUP);
-		cpu->tracked_full++;
+		COUNT(cpu->tracked_full);
 		return 0;
 	}
 	__sync_fetch_and_add(&live, 1);
@@ -134,7 +149,7 @@ static __always_inline int follow_skb(struct cpu_state *cpu, u64 skb, const stru
 {
 	if (bpf_map_update_elem(&tracked, &skb, state, BPF_NOEXIST)) {
 		if (!bpf_map_lookup_elem(&tracked, &skb))
-			cpu->tracked_full++;
+			COUNT(cpu->tracked_full);
 		return 0;
 	}
 	__sync_fetch_and_add(&live, 1);
@@ -147,7 +162,7 @@ static __always_inline void send_clone(struct cpu_state *cpu, u64 journey, u64 s
 	struct clone_record *clone = bpf_ringbuf_reserve(&ring, sizeof(*clone), 0);
 
 	if (!clone) {
-		cpu->ring_full_facts++;
+		COUNT(cpu->ring_full_facts);
 		return;
 	}
 	clone->kind = RECORD_CLONE;
@@ -228,7 +243,7 @@ static __noinline int end_skb(u64 skb, u32 how, u32 reason, u64 location)
 	__sync_fetch_and_add(&live, -1);
 	end = bpf_ringbuf_reserve(&ring, sizeof(*end), 0);
 	if (!end) {
-		cpu->ring_full_ends++;
+		COUNT(cpu->ring_full_ends);
 		return 0;
 	}
 	end->kind = RECORD_END;

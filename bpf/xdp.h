@@ -8,8 +8,6 @@
 
 #include "runs.h"
 
-#define XDP_JOURNEY (1ULL << 47) /* apart from those that skbs begin */
-
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct xdp_rxq_info {
@@ -143,7 +141,7 @@ static __noinline u64 sample_buffer(struct cpu_state *cpu, const struct buffer_v
 	as_skb(&skb, view);
 	randomness = randomness_of(&skb);
 	if (cpu && randomness < settings.sample_threshold) {
-		cpu->unsampled++;
+		COUNT(cpu->unsampled);
 		return 0;
 	}
 	return randomness;
@@ -171,12 +169,11 @@ static __noinline int begin_buffer(u64 *ctx, const struct buffer_view *view)
 				return 0;
 		}
 		if (reader_is_behind()) {
-			cpu->left_out_starts++;
+			COUNT(cpu->left_out_starts);
 			left_out_mono_ns = bpf_ktime_get_ns();
 			return 0;
 		}
-		buffer.journey = new_journey(cpu) & ~((1ULL << CPU_SHIFT) - 1);
-		buffer.journey |= XDP_JOURNEY | ++scratch->next_journey;
+		buffer.journey = new_run_journey(cpu);
 		buffer.buffer = view->hard_start;
 		buffer.entered = 0;
 		buffer.facts = 0;
@@ -276,7 +273,7 @@ static __noinline int leave_buffer(struct open_run *run, u64 xdp, u32 action)
 			__sync_fetch_and_add(&waiting_buffers, 1);
 			return 0;
 		}
-		cpu->tracked_full++;
+		COUNT(cpu->tracked_full);
 	}
 	send_buffer_end(cpu, &buffer, buffer.seen_mono_ns);
 	return 0;
