@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// checkLinks expects each link to lead somewhere, from where another leads back. A
-// first transmission's trace has been exported when it is sent again.
+// checkLinks expects each link to lead somewhere, from where another leads back. From a
+// first transmission none does where its trace was exported before it was sent again.
 func checkLinks(t *testing.T, l *lineage) {
 	back := map[string]string{
 		"segment": "segment_of", "fragment": "fragment_of", "copy": "copy_of",
@@ -17,6 +17,7 @@ func checkLinks(t *testing.T, l *lineage) {
 	for kind, other := range back {
 		back[other] = kind
 	}
+	back["retransmission"] = "retransmission_of"
 	for _, j := range l.journeys {
 		for _, link := range l.links[j.id] {
 			switch {
