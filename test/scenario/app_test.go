@@ -71,11 +71,12 @@ func checkAppStream(t *testing.T, sent []appJourney, writes []appWrite) {
 		t.Errorf("%s, which connects (-want +got):\n%s", sent[first], diff)
 	}
 	begin := uint32(sent[first].root.number("otel_kprobe.tcp.seq")) + 1
+	end := writes[len(writes)-1].to
 	var data []sentBytes
 	for i, j := range sent {
 		from := int64(uint32(j.root.number("otel_kprobe.tcp.seq")) - begin)
 		to := from + j.root.number("otel_kprobe.skb.len.first") - appHeaders
-		if i == first || to <= from {
+		if i == first || to <= from || from > end { // what says that the FIN came twice is longer
 			if i != first && len(j.sent) > 0 {
 				t.Errorf("%s has no data, but is tied to spans %v", j, j.sent)
 			}
@@ -100,8 +101,8 @@ func checkAppStream(t *testing.T, sent []appJourney, writes []appWrite) {
 			t.Errorf("%s was read in spans %v", d, extra)
 		}
 	}
-	if want := writes[len(writes)-1].to; seen != want {
-		t.Errorf("bytes up to %d are in traces, want %d", seen, want)
+	if seen != end {
+		t.Errorf("bytes up to %d are in traces, want %d", seen, end)
 	}
 	if read == 0 {
 		t.Error("no packet was read in the reader's span")

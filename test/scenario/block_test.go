@@ -310,6 +310,6 @@ func openMerge(t *testing.T, d disk, writers [3]*gatedWriter) {
 
 const (
 	// mergeDelayNs is long enough for two writes to be submitted meanwhile.
-	mergeDelayNs  = 400_000_000
+	mergeDelayNs  = 900_000_000
 	pluggedSector = 8192
 )

@@ -64,7 +64,9 @@ func checkSegments(t *testing.T, l *lineage) {
 		}
 		whole++
 		size := payload(j)
-		sum += size
+		if j.root.number("otel_kprobe.tcp.retransmit") == -1 {
+			sum += size
+		}
 		if want := (size + kinMSS - 1) / kinMSS; want != int64(len(segments)) || len(j.calls("veth_xmit")) != 0 {
 			t.Errorf("%s with %d bytes has %d segments, want %d, and was sent itself %d times",
 				j, size, len(segments), want, len(j.calls("veth_xmit")))
@@ -113,7 +115,7 @@ func checkMerges(t *testing.T, l *lineage) {
 }
 
 // checkRetransmissions expects the transmissions of one segment that a rule drops
-// twice.
+// twice, and such as come since the acknowledgement is late.
 func checkRetransmissions(t *testing.T, l *lineage) {
 	var sent []*journey
 	for _, j := range l.data(portResent) {
@@ -121,8 +123,8 @@ func checkRetransmissions(t *testing.T, l *lineage) {
 			sent = append(sent, j)
 		}
 	}
-	if len(sent) != kinLost+1 {
-		t.Fatalf("%d transmissions of the segment, want %d: %v", len(sent), kinLost+1, sent)
+	if len(sent) < kinLost+1 {
+		t.Fatalf("%d transmissions of the segment, want %d or more: %v", len(sent), kinLost+1, sent)
 	}
 	slices.SortStableFunc(sent, func(a, b *journey) int { return int(a.root.start) - int(b.root.start) })
 	for i, j := range sent {

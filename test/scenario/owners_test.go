@@ -184,7 +184,7 @@ func TestOwners(t *testing.T) {
 	must(t, "ip", "netns", "exec", leftNS, "tc", "qdisc", "add", "dev", leftIf, "root", "netem", "delay", "200ms")
 	t.Cleanup(func() { must(t, "ip", "netns", "exec", leftNS, "tc", "qdisc", "del", "dev", leftIf, "root") })
 	sender := runIn(t, dockerCgroup, leftNS, "bash", "-c", "echo hello >/dev/udp/"+rightIP+"/"+ownersUDP)
-	time.Sleep(400 * time.Millisecond)
+	time.Sleep(3 * time.Second) // until it has come and is answered, also where the host is busy
 	if err := receiver.Close(); err != nil {
 		t.Error(err)
 	}
