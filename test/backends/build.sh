@@ -12,8 +12,8 @@
 # everything that decides their content, so a new version is a new file and a
 # binary that is there is never stale. Progress goes to standard error.
 #
-# OTEL_KPROBE_BUILD_JOBS (default 1) is how many packages compile at a time:
-# one keeps the build below 2 GiB and leaves a small machine usable.
+# OTEL_KPROBE_BUILD_JOBS is how many packages compile at a time. One keeps the build
+# below 2 GiB; the default is one for each processor, and for each 3 GB of memory.
 set -euo pipefail
 
 readonly COLLECTOR_VERSION=0.159.0
@@ -36,6 +36,13 @@ work=
 
 say() { printf 'build.sh: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
+
+# default_jobs prints what OTEL_KPROBE_BUILD_JOBS is without being set.
+default_jobs() {
+  local in_memory
+  in_memory=$(awk '/^MemAvailable:/ { print int($2 / 3000000) }' /proc/meminfo)
+  echo $((in_memory < 1 ? 1 : in_memory < $(nproc) ? in_memory : $(nproc)))
+}
 
 remove_work() {
   [[ -z $work ]] || rm -rf -- "$work"
@@ -171,7 +178,7 @@ main() {
   cd -- "$here"
   # The tools are modules of their own: neither a workspace nor -mod=vendor of
   # the caller is theirs.
-  export GOWORK=off GOFLAGS="-p=${OTEL_KPROBE_BUILD_JOBS:-1} -buildvcs=false" CGO_ENABLED=0
+  export GOWORK=off GOFLAGS="-p=${OTEL_KPROBE_BUILD_JOBS:-$(default_jobs)} -buildvcs=false" CGO_ENABLED=0
   local tool tools=("$1")
   [[ $1 != all ]] || tools=(collector jaeger jaeger2 golangci-lint nfpm cyclonedx-gomod)
   for tool in "${tools[@]}"; do path_of "$tool" >/dev/null; done

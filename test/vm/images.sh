@@ -3,7 +3,7 @@
 #   images.sh kernel SERIES    vmlinuz, config, modules.ext4, initrd
 #   images.sh root [VARIANT]   root.ext4; --peers adds pwru, bpftrace, bcc tools;
 #                              --docker has dockerd with Compose and little else
-#   images.sh all              everything, all kernels
+#   images.sh all              what the tests boot: all kernels, all roots but --peers
 #   images.sh list             nothing built: the kernel series, oldest first
 # A cache directory's name ends in a hash of its recipe (this file, package
 # lists), so a change rebuilds it; old ones go
@@ -184,7 +184,6 @@ root)
 all)
 	for series in "${vm_kernels[@]}"; do "$self" kernel "$series"; done
 	"$self" root
-	"$self" root --peers
 	"$self" root --docker
 	;;
 list) printf '%s\n' "${vm_kernels[@]}" ;;

@@ -10,7 +10,7 @@ deps: ## Install the Debian packages that build and tests need
 vm: ## Open a shell in a VM with KERNEL=5.10, 6.1, 6.12 or 7.3 (SHARE=dir appears at /share)
 	test/vm/run.sh --kernel $(KERNEL) $(if $(SHARE),--share $(SHARE)) --peers --shell
 
-vm-images: ## Download and build all cached kernels and root file systems
+vm-images: ## Download and build the kernels and root file systems that the tests boot, once
 	test/vm/images.sh all
 
 vm-selftest: ## Boot every kernel and check the harness itself
