@@ -5,6 +5,7 @@
 
 #include "block_records.h"
 #include "block_types.h"
+#include "count.h"
 #include "ring.h"
 #include <bpf/bpf_helpers.h>
 
@@ -168,13 +169,6 @@ static __always_inline struct block_cpu_state *this_cpu_state(void)
 
 	return bpf_map_lookup_elem(&block_cpu_states, &zero);
 }
-
-/* As COUNT, and gives the new value. */
-#ifdef NEW_KERNEL
-#define NEXT(counter) (__sync_fetch_and_add(&(counter), 1) + 1)
-#else /* no value before Linux 5.12 (https://git.kernel.org/torvalds/c/5ca419f2864a) */
-#define NEXT(counter) (++(counter))
-#endif
 
 /* Unique within one run, never 0; equal to no other CPU's. */
 static __always_inline u64 new_id(struct block_cpu_state *cpu)

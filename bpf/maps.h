@@ -3,6 +3,7 @@
 #ifndef OTEL_KPROBE_MAPS_H
 #define OTEL_KPROBE_MAPS_H
 
+#include "count.h"
 #include "settings.h"
 #include "records.h"
 #include "ring.h"

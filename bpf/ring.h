@@ -14,12 +14,6 @@ struct {
 } ring SEC(".maps");
 
 /*
- * Adds one to a counter of a CPU. What interrupts a program runs programs as well, those
- * of trampolines and of tracepoints, and since 7.0 other threads run the latter, too.
- */
-#define COUNT(counter) ((void)__sync_fetch_and_add(&(counter), 1))
-
-/*
  * A wake-up a record costs a context switch a record. The reader looks by
  * itself every few milliseconds; it is woken before that only when wakeup_bytes
  * of the ring are unread, which is asked once in RECORDS_PER_QUERY records a

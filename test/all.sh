@@ -14,8 +14,7 @@ part() {
 # Where there are none yet: downloads, and one processor's work. What fails here,
 # test-kernels tries again, and tells.
 make --no-print-directory vm-images >/dev/null 2>&1 &
-images=$!
-trap 'kill "$images" 2>/dev/null || true' EXIT
+trap 'kill %1 2>/dev/null || true' EXIT
 
 part check-generate
 part test-unit

@@ -117,9 +117,7 @@ start() {
 	) &
 }
 
-# An emulated machine occupies one processor of the host, and 3 GB of its memory.
-in_memory=$(awk '/^MemAvailable:/ { print int($2 / 3000000) }' /proc/meminfo)
-machines=${OTEL_KPROBE_VMS:-$((in_memory < $(nproc) ? in_memory : $(nproc)))}
+machines=${OTEL_KPROBE_VMS:-$(test/parallel.sh)}
 [[ $machines -ge 1 ]] || machines=1
 started=()
 in_one_boot=()

@@ -13,7 +13,7 @@
 # binary that is there is never stale. Progress goes to standard error.
 #
 # OTEL_KPROBE_BUILD_JOBS is how many packages compile at a time. One keeps the build
-# below 2 GiB; the default is one for each processor, and for each 3 GB of memory.
+# below 2 GiB; the default is what test/parallel.sh says.
 set -euo pipefail
 
 readonly COLLECTOR_VERSION=0.159.0
@@ -36,13 +36,6 @@ work=
 
 say() { printf 'build.sh: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
-
-# default_jobs prints what OTEL_KPROBE_BUILD_JOBS is without being set.
-default_jobs() {
-  local in_memory
-  in_memory=$(awk '/^MemAvailable:/ { print int($2 / 3000000) }' /proc/meminfo)
-  echo $((in_memory < 1 ? 1 : in_memory < $(nproc) ? in_memory : $(nproc)))
-}
 
 remove_work() {
   [[ -z $work ]] || rm -rf -- "$work"
@@ -178,7 +171,7 @@ main() {
   cd -- "$here"
   # The tools are modules of their own: neither a workspace nor -mod=vendor of
   # the caller is theirs.
-  export GOWORK=off GOFLAGS="-p=${OTEL_KPROBE_BUILD_JOBS:-$(default_jobs)} -buildvcs=false" CGO_ENABLED=0
+  export GOWORK=off GOFLAGS="-p=${OTEL_KPROBE_BUILD_JOBS:-$("$here/../parallel.sh")} -buildvcs=false" CGO_ENABLED=0
   local tool tools=("$1")
   [[ $1 != all ]] || tools=(collector jaeger jaeger2 golangci-lint nfpm cyclonedx-gomod)
   for tool in "${tools[@]}"; do path_of "$tool" >/dev/null; done
